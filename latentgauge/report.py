@@ -1,0 +1,261 @@
+"""The report, schema `latentgauge.report/1`: nats, float64, no NaN or infinity anywhere.
+
+The models are the schema; `docs/report/schema.json` is written from them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from latentgauge.options import Options
+
+SCHEMA = "latentgauge.report/1"
+# Changes whenever the same inputs and options may give other numbers.
+ESTIMATOR_VERSION = "1"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Estimate(_Part):
+    """A quantity with its interval at the report's `confidence`.
+
+    `value` and `standard_error` are null where only bounds exist; a null bound means that none
+    is known on that side.
+    """
+
+    value: FiniteFloat | None = None
+    standard_error: FiniteFloat | None = None
+    lower: FiniteFloat | None = None
+    upper: FiniteFloat | None = None
+
+
+_NATS = Field(json_schema_extra={"unit": "nats"})
+Nats = Annotated[Estimate, _NATS]
+NatsNumber = Annotated[FiniteFloat, _NATS]
+
+
+class EncoderInput(_Part):
+    sha256: str
+    format: str = Field(description="What the bytes are, by their content: torchscript, ...")
+    outputs: list[str] = Field(description="Name and shape of each output, B for the batch.")
+    dtype: str
+    device: str
+
+
+class DatasetInput(_Part):
+    sha256: str
+    n: int = Field(description="Rows used.")
+    shape: list[int] = Field(description="Of one row.")
+    dtype: str
+    range: tuple[FiniteFloat, FiniteFloat] = Field(description="Smallest and largest entry.")
+    repeated_rows: int = Field(description="Rows that are a copy of an earlier row.")
+    labels: int | None = Field(description="Number of classes in y; null without labels.")
+
+
+class PosteriorInput(_Part):
+    sha256: str
+    format: str
+    second_output: str = Field(description="The array that came with mu.")
+    dtype: str
+    repeated_rows: int
+
+
+class Inputs(_Part):
+    encoder: EncoderInput | None = None
+    dataset: DatasetInput | None = None
+    posterior: PosteriorInput | None = None
+    decoder: None = None
+
+
+class DatasetInformation(_Part):
+    """I_N, the information between the index of a row and z: at most its ceiling."""
+
+    value: Annotated[FiniteFloat | None, _NATS]
+    standard_error: Annotated[FiniteFloat | None, _NATS]
+    lower: Annotated[FiniteFloat | None, _NATS]
+    upper: Annotated[FiniteFloat | None, _NATS]
+    ceiling: NatsNumber = Field(
+        description="Entropy of the empirical distribution over distinct rows; log N without "
+        "repeats."
+    )
+    saturated: bool = Field(description="I_N is within 0.5 nats of its ceiling.")
+
+
+class DatasetDecomposition(_Part):
+    """KL = information + total correlation + dimension-wise KL, for this data set, to 1e-9."""
+
+    kl: Nats
+    information: Nats
+    total_correlation: Nats
+    dimensionwise_kl: Nats
+    marginal_kl: Nats
+
+
+class LucasPoint(_Part):
+    epsilon: NatsNumber
+    collapsed: int = Field(description="Dimensions with P(KL_j(x) < epsilon) >= 1 - delta.")
+
+
+class LucasCurve(_Part):
+    """The (epsilon, delta)-collapse of Lucas et al. 2019 against epsilon, at one delta."""
+
+    delta: FiniteFloat
+    points: list[LucasPoint]
+
+
+class VariableTypes(_Part):
+    """Active, mixed and passive variables of Rolinek et al. 2019, by index."""
+
+    active: list[int]
+    mixed: list[int]
+    passive: list[int]
+
+
+class ActiveDimensions(_Part):
+    count: int = Field(description="Dimensions whose I_j is above the threshold with confidence.")
+    undecided: int = Field(description="Dimensions whose interval contains the threshold.")
+    indices: list[int]
+    by_variance_of_mean: int = Field(
+        description="Active units: Var_x(E[z_j|x]) above variance_threshold (Burda et al. 2016)."
+    )
+    threshold: NatsNumber
+    lucas_curve: LucasCurve
+    types: VariableTypes
+
+
+State = Literal["active", "collapsed", "off-prior", "undecided"]
+
+
+class Dimension(_Part):
+    index: int
+    name: str
+    mean: FiniteFloat
+    variance_of_mean: FiniteFloat
+    mean_of_variance: FiniteFloat
+    kl: Nats
+    mutual_information: Nats
+    dimensionwise_kl: Nats
+    state: State
+
+
+class CollapseSigns(_Part):
+    """The figures that the verdict and the textbook rule rest on."""
+
+    mean_variance_of_mean: FiniteFloat
+    mean_logvar: FiniteFloat
+    mutual_information_upper: Annotated[FiniteFloat | None, _NATS]
+    active: int
+    collapsed: int
+    off_prior: int
+    undecided: int
+
+
+class Collapse(_Part):
+    verdict: Literal["none", "partial", "full", "undecided"]
+    reasons: list[str]
+    dimensions: list[int] = Field(description="Collapsed or off-prior dimensions.")
+    textbook_rule: bool = Field(
+        description="mean Var(mu) < .01 and |mean logvar| < .1: one sign among others."
+    )
+    signs: CollapseSigns
+
+
+class Bottleneck(_Part):
+    """The point of the information plane: what the code costs, what it tells of y."""
+
+    rate: Nats
+    relevance: Nats
+
+
+class LabelDimension(_Part):
+    index: int
+    dataset_mutual_information: Nats
+
+
+class LabelInformation(_Part):
+    classes: list[str] = Field(description="Name of each class.")
+    counts: list[int]
+    entropy: NatsNumber = Field(description="H(Y) of the class frequencies.")
+    mutual_information: Nats = Field(description="Population I(Z;Y), bounds.")
+    dataset_mutual_information: Nats = Field(
+        description="I_N(Z;Y) of the data set's own mixture; on a saturated code it reads H(Y) "
+        "even for labels that mean nothing."
+    )
+    fraction: Estimate = Field(description="Population I(Z;Y) / H(Y).")
+    bottleneck: Bottleneck
+    per_dimension: list[LabelDimension]
+
+
+class EstimatorResult(_Part):
+    kind: Literal["bounds", "approximation"]
+    bias: str = Field(description="Which way its figures lean.")
+    ceiling: NatsNumber | None = Field(description="No lower figure of it can exceed this.")
+
+
+class Warning(_Part):
+    code: str
+    message: str
+    where: str
+
+
+class Probe(_Part):
+    probe: str
+    passed: bool
+    detail: str
+
+
+class Environment(_Part):
+    device: str = Field(description="Where the measures ran.")
+    sandbox: str = Field(
+        description="How the encoder was confined: off (a child process with limits, or this "
+        "process), in_process, none (no code ran)."
+    )
+    torch: str
+    python: str
+    platform: str
+    threads: int
+
+
+class Report(_Part):
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+    schema_name: Literal["latentgauge.report/1"] = Field(default=SCHEMA, alias="schema")
+    latentgauge_version: str
+    estimator_version: str
+    created_at: datetime
+    digest: str = Field(description="sha256 of all that decides the numbers.")
+    inputs: Inputs
+    options: Options
+    n: int
+    d: int
+    log_n: NatsNumber
+    confidence: float
+    kl: Nats = Field(description="E_x KL(q(z|x) || p(z)).")
+    kl_per_dimension_mean: NatsNumber
+    mutual_information: Nats = Field(description="Population I(X;Z).")
+    total_correlation: Nats = Field(description="Population KL(q(z) || prod q(z_j)).")
+    dimensionwise_kl: Nats = Field(description="Population sum_j KL(q(z_j) || p(z_j)).")
+    marginal_kl: Nats = Field(description="Population KL(q(z) || p(z)).")
+    dataset_information: DatasetInformation
+    dataset_decomposition: DatasetDecomposition
+    active_dimensions: ActiveDimensions
+    dimensions: list[Dimension]
+    collapse: Collapse
+    groups: list[None] = Field(default=[], description="Named latent groups: none yet.")
+    labels: LabelInformation | None
+    factors: None = None
+    decoder: None = None
+    estimators: dict[str, EstimatorResult] = Field(description="Those that ran, by name.")
+    warnings: list[Warning]
+    preflight: list[Probe]
+    timings: dict[str, FiniteFloat] = Field(description="Seconds by stage.")
+    environment: Environment
+
+    def to_json(self) -> str:
+        """The report as JSON text, one value a line where it is deep."""
+        return self.model_dump_json(indent=2) + "\n"
