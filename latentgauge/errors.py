@@ -55,9 +55,7 @@ class LatentgaugeError(Exception):
     exit_status: ClassVar[int]
     title: ClassVar[str]
 
-    def __init__(
-        self, detail: str, *, expected: str = "", got: str = "", remedy: str = ""
-    ) -> None:
+    def __init__(self, detail: str, *, expected: str = "", got: str = "", remedy: str = "") -> None:
         super().__init__(detail)
         self.detail = detail
         self.expected = expected

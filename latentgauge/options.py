@@ -35,10 +35,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     input_scale: (
-        Annotated[FiniteFloat, Field(gt=0)]
-        | tuple[FiniteFloat, FiniteFloat]
-        | Normalisation
-        | None
+        Annotated[FiniteFloat, Field(gt=0)] | tuple[FiniteFloat, FiniteFloat] | Normalisation | None
     ) = Field(
         default=None,
         description="How rows become what the encoder was trained on. A number: divided by it "

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from latentgauge.options import Options
 
-SCHEMA = "latentgauge.report/1"
 # Changes whenever the same inputs and options may give other numbers.
 ESTIMATOR_VERSION = "1"
 
@@ -224,7 +223,9 @@ class Environment(_Part):
 class Report(_Part):
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
-    schema_name: Literal["latentgauge.report/1"] = Field(default=SCHEMA, alias="schema")
+    schema_name: Literal["latentgauge.report/1"] = Field(
+        default="latentgauge.report/1", alias="schema"
+    )
     latentgauge_version: str
     estimator_version: str
     created_at: datetime
@@ -241,7 +242,7 @@ class Report(_Part):
     total_correlation: Nats = Field(description="Population KL(q(z) || prod q(z_j)).")
     dimensionwise_kl: Nats = Field(description="Population sum_j KL(q(z_j) || p(z_j)).")
     marginal_kl: Nats = Field(description="Population KL(q(z) || p(z)).")
-    dataset_information: DatasetInformation
+    dataset_information: Annotated[DatasetInformation, _NATS]
     dataset_decomposition: DatasetDecomposition
     active_dimensions: ActiveDimensions
     dimensions: list[Dimension]

@@ -1,0 +1,101 @@
+"""What the routes of /v1/jobs do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.dependencies import Service
+from app.documents import JobDocument, JobList, cursor_of, document, read_cursor
+from app.problems import answer
+from app.submissions import check_room
+from jobs.ledger import Job, Submission
+from jobs.states import State
+from latentgauge.errors import LatentgaugeError, NotFinished, from_problem
+
+_FIRST_POLL, _SLOWEST_POLL = 0.05, 0.5  # seconds between looks at a job that is waited for
+
+
+@dataclass(frozen=True)
+class Posted:
+    document: JobDocument
+    status: int
+    headers: dict[str, str]
+
+
+def post(submission: Submission, service: Service) -> Posted:
+    """The job of a submission; its hint is sent, or is due when the broker is away."""
+    check_room(service)
+    job, new = service.ledger.submit(submission)
+    if new and not job.ended and service.queue.hint(job.id, job.attempt, queue=job.queue):
+        service.ledger.hinted([job.id])
+    headers = {"Location": f"/v1/jobs/{job.id}"} | ({} if job.ended else {"Retry-After": "1"})
+    return Posted(document(job, service.ledger), 202 if new else 200, headers)
+
+
+async def watch(job_id: str, service: Service, *, wait: float) -> JobDocument:
+    """The job as soon as it has ended, at the latest after `wait` seconds."""
+    until = time.monotonic() + wait
+    pause = _FIRST_POLL
+    while True:
+        job = await run_in_threadpool(service.ledger.job, job_id)
+        left = until - time.monotonic()
+        if job.ended or left <= 0:
+            return await run_in_threadpool(document, job, service.ledger)
+        await asyncio.sleep(min(pause, left))
+        pause = min(2 * pause, _SLOWEST_POLL)
+
+
+def listed(
+    service: Service,
+    *,
+    state: State | None,
+    tags: dict[str, str],
+    limit: int,
+    cursor: str | None,
+) -> JobList:
+    found = service.ledger.page(state=state, tags=tags, before=read_cursor(cursor), limit=limit + 1)
+    page = found[:limit]
+    return JobList(
+        jobs=[document(job, service.ledger) for job in page],
+        next=cursor_of(page[-1]) if len(found) > limit else None,
+    )
+
+
+def tag_filters(request: Request) -> dict[str, str]:
+    """The parameters tag.KEY=VALUE."""
+    return {
+        name.removeprefix("tag."): value
+        for name, value in request.query_params.items()
+        if name.startswith("tag.")
+    }
+
+
+def report(job_id: str, service: Service) -> Response:
+    """The report as it was stored; 409 with the reason when there is none."""
+    job = service.ledger.job(job_id)
+    stored = service.ledger.report(job.digest) if job.state == State.SUCCEEDED else None
+    if stored is None:
+        return answer(_no_report(job), status=409)
+    return Response(stored, media_type="application/json")
+
+
+def _no_report(job: Job) -> LatentgaugeError:
+    if job.error is not None:
+        return from_problem(job.error)
+    return NotFinished(
+        f"the job is {job.state}",
+        expected="a job that succeeded",
+        got=job.state.value,
+        remedy=f"wait for it: GET /v1/jobs/{job.id}?wait=30",
+    )
+
+
+def delete(job_id: str, service: Service) -> None:
+    for sha in service.ledger.delete(job_id):
+        service.blobs.remove(sha)

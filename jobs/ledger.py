@@ -1,0 +1,416 @@
+"""Every query on the jobs and every change of their state.
+
+The row is the truth. A change is a compare-and-set on (id, state, attempt): the attempt is the
+fencing token, so that a worker which lost its lease can no longer write. Each call is one
+transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import Engine, and_, delete, func, insert, or_, select, update
+from sqlalchemy.engine import CursorResult, RowMapping
+from sqlalchemy.exc import IntegrityError
+
+from jobs.states import ENDED, MAX_ATTEMPTS, State
+from jobs.tables import artifacts, jobs, reports, workers
+from latentgauge.errors import NotFound, WorkerLost
+from latentgauge.options import Options
+from latentgauge.report import ESTIMATOR_VERSION
+
+WORKER_SILENT = 60.0  # seconds after which a worker no longer counts as there
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Digests of what a job reads: an encoder and a data set, or a posterior table."""
+
+    encoder: str | None = None
+    dataset: str | None = None
+    posterior: str | None = None
+
+    def named(self) -> dict[str, str]:
+        return {name: sha for name, sha in vars(self).items() if sha is not None}
+
+
+@dataclass(frozen=True)
+class Job:
+    id: str
+    state: State
+    attempt: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    stage: str | None
+    fraction: float | None
+    queue: str
+    inputs: Inputs
+    options: dict[str, Any]
+    gates: tuple[str, ...]
+    tags: dict[str, str]
+    digest: str
+    error: dict[str, str] | None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a caller asks for, checked."""
+
+    inputs: Inputs
+    options: Options
+    gates: tuple[str, ...]
+    tags: dict[str, str]
+    queue: str
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all that decides the numbers; reports are shared by it."""
+        decides = {
+            "estimator_version": ESTIMATOR_VERSION,
+            "inputs": self.inputs.named(),
+            "options": self.options.model_dump(mode="json"),
+            "queue": self.queue,
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+class Ledger:
+    def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    # ------------------------------------------------------------ callers
+
+    def submit(self, submission: Submission) -> tuple[Job, bool]:
+        """The job for a submission, and whether it is new.
+
+        The same inputs, options, gates and tags that succeeded before are that job. Other gates
+        or tags on a measured input are a new job that has succeeded already.
+        """
+        now = self._clock()
+        with self._engine.begin() as c:
+            measured = c.scalar(
+                select(reports.c.digest).where(reports.c.digest == submission.digest)
+            )
+            if measured:
+                for row in c.execute(
+                    select(jobs).where(
+                        jobs.c.digest == submission.digest, jobs.c.state == State.SUCCEEDED
+                    )
+                ).mappings():
+                    old = _job(row)
+                    if old.gates == submission.gates and old.tags == submission.tags:
+                        return old, False
+            new = _row_of(submission, now, State.SUCCEEDED if measured else State.QUEUED)
+            c.execute(insert(jobs).values(new))
+            return _job(cast(RowMapping, new)), True
+
+    def job(self, job_id: str) -> Job:
+        with self._engine.connect() as c:
+            row = c.execute(select(jobs).where(jobs.c.id == job_id)).mappings().first()
+        if row is None:
+            raise _no_job(job_id)
+        return _job(row)
+
+    def page(
+        self,
+        *,
+        state: State | None = None,
+        tags: Mapping[str, str] | None = None,
+        before: tuple[float, str] | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
+        """Jobs, newest first, older than `before` (created_at, id)."""
+        query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        if state is not None:
+            query = query.where(jobs.c.state == state)
+        for key, value in (tags or {}).items():
+            query = query.where(jobs.c.tags[key].as_string() == value)
+        if before is not None:
+            created_at, job_id = before
+            query = query.where(
+                or_(
+                    jobs.c.created_at < created_at,
+                    and_(jobs.c.created_at == created_at, jobs.c.id < job_id),
+                )
+            )
+        with self._engine.connect() as c:
+            return [_job(row) for row in c.execute(query).mappings()]
+
+    def report(self, digest: str) -> str | None:
+        """The report's JSON text, if these inputs were measured."""
+        with self._engine.connect() as c:
+            return c.scalar(select(reports.c.report).where(reports.c.digest == digest))
+
+    def delete(self, job_id: str) -> list[str]:
+        """Forget a job, its report, and the artifacts that no other job names.
+
+        A running job's worker finds its row gone and stops. Returns the artifacts' digests.
+        """
+        with self._engine.begin() as c:
+            row = c.execute(select(jobs).where(jobs.c.id == job_id)).mappings().first()
+            if row is None:
+                raise _no_job(job_id)
+            job = _job(row)
+            c.execute(delete(jobs).where(jobs.c.id == job_id))
+            if not c.scalar(select(func.count()).where(jobs.c.digest == job.digest)):
+                c.execute(delete(reports).where(reports.c.digest == job.digest))
+            orphans = [
+                sha
+                for sha in job.inputs.named().values()
+                if not c.scalar(
+                    select(func.count()).where(
+                        or_(jobs.c.encoder == sha, jobs.c.dataset == sha, jobs.c.posterior == sha)
+                    )
+                )
+            ]
+            c.execute(delete(artifacts).where(artifacts.c.sha256.in_(orphans)))
+            return orphans
+
+    def queued(self) -> int:
+        with self._engine.connect() as c:
+            return c.scalar(select(func.count()).where(jobs.c.state == State.QUEUED)) or 0
+
+    # ------------------------------------------------------------ artifacts
+
+    def knows_artifact(self, sha256: str) -> bool:
+        with self._engine.connect() as c:
+            found = select(artifacts.c.sha256).where(artifacts.c.sha256 == sha256)
+            return c.scalar(found) is not None
+
+    def add_artifact(self, sha256: str, size: int) -> bool:
+        """Record stored bytes; whether they are new."""
+        try:
+            with self._engine.begin() as c:
+                c.execute(
+                    insert(artifacts).values(sha256=sha256, size=size, created_at=self._clock())
+                )
+        except IntegrityError:
+            return False
+        return True
+
+    # ------------------------------------------------------------ workers
+
+    def claim(self, job_id: str, attempt: int, *, lease: float) -> Job | None:
+        """Take a queued job for this attempt's successor; None when someone else has it."""
+        now = self._clock()
+        with self._engine.begin() as c:
+            taken = c.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.state == State.QUEUED)
+                .where(jobs.c.attempt == attempt)
+                .values(
+                    state=State.RUNNING,
+                    attempt=attempt + 1,
+                    started_at=now,
+                    lease_until=now + lease,
+                    stage=None,
+                    fraction=None,
+                )
+            )
+            if not _changed(taken):
+                return None
+            return _job(c.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one())
+
+    def renew(self, job: Job, *, lease: float, stage: str, fraction: float) -> bool:
+        """Keep a job and show how far it is; False when it is no longer this worker's."""
+        return self._write(job, lease_until=self._clock() + lease, stage=stage, fraction=fraction)
+
+    def succeed(self, job: Job, report: str) -> bool:
+        """Store the report and end the job; False when it is no longer this worker's."""
+        now = self._clock()
+        with self._engine.begin() as c:
+            ended = c.execute(
+                update(jobs)
+                .where(*_mine(job))
+                .values(state=State.SUCCEEDED, finished_at=now, lease_until=None)
+            )
+            if not _changed(ended):
+                return False
+            if not c.scalar(select(reports.c.digest).where(reports.c.digest == job.digest)):
+                c.execute(insert(reports).values(digest=job.digest, report=report, created_at=now))
+        return True
+
+    def fail(self, job: Job, problem: Mapping[str, str]) -> bool:
+        return self._write(
+            job,
+            state=State.FAILED,
+            finished_at=self._clock(),
+            lease_until=None,
+            error=dict(problem),
+        )
+
+    def give_back(self, job: Job) -> bool:
+        """Queue a running job again, its attempt not counted against it."""
+        return self._write(
+            job,
+            state=State.QUEUED,
+            attempt=job.attempt - 1,
+            lease_until=None,
+            hinted_at=None,
+        )
+
+    def report_worker(self, name: str, *, device: str, queue: str) -> None:
+        """Note that a worker is alive."""
+        now = self._clock()
+        with self._engine.begin() as c:
+            seen = c.execute(
+                update(workers)
+                .where(workers.c.name == name)
+                .values(device=device, queue=queue, seen_at=now)
+            )
+            if not _changed(seen):
+                c.execute(
+                    insert(workers).values(name=name, device=device, queue=queue, seen_at=now)
+                )
+            c.execute(delete(workers).where(workers.c.seen_at < now - 60 * WORKER_SILENT))
+
+    def forget_worker(self, name: str) -> None:
+        with self._engine.begin() as c:
+            c.execute(delete(workers).where(workers.c.name == name))
+
+    def devices(self) -> dict[str, int]:
+        """Number of live workers by device."""
+        with self._engine.connect() as c:
+            alive = c.execute(
+                select(workers.c.device, func.count())
+                .where(workers.c.seen_at > self._clock() - WORKER_SILENT)
+                .group_by(workers.c.device)
+            )
+            return dict(tuple(row) for row in alive)
+
+    # ------------------------------------------------------------ recovery
+
+    def expire_leases(self) -> int:
+        """Queue or fail the running jobs whose worker fell silent; how many."""
+        now = self._clock()
+        lost = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until < now)
+        again = {"state": State.QUEUED, "lease_until": None, "hinted_at": None}
+        ended = {
+            "state": State.FAILED,
+            "lease_until": None,
+            "finished_at": now,
+            "error": _lost().problem(),
+        }
+        tries_left = jobs.c.attempt < MAX_ATTEMPTS
+        with self._engine.begin() as c:
+            return _changed(c.execute(update(jobs).where(lost, tries_left).values(again))) + (
+                _changed(c.execute(update(jobs).where(lost, ~tries_left).values(ended)))
+            )
+
+    def due_hints(self, *, silent: float, limit: int = 100) -> list[Job]:
+        """Queued jobs that no hint was sent for in the last `silent` seconds, oldest first."""
+        due = or_(jobs.c.hinted_at.is_(None), jobs.c.hinted_at < self._clock() - silent)
+        with self._engine.connect() as c:
+            rows = c.execute(
+                select(jobs)
+                .where(jobs.c.state == State.QUEUED, due)
+                .order_by(jobs.c.created_at)
+                .limit(limit)
+            )
+            return [_job(row) for row in rows.mappings()]
+
+    def hinted(self, job_ids: Sequence[str]) -> None:
+        with self._engine.begin() as c:
+            c.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(hinted_at=self._clock()))
+
+    def longest_wait(self, queue: str) -> float:
+        """Seconds that the oldest job of a queue has been waiting; 0 when none waits."""
+        with self._engine.connect() as c:
+            oldest = c.scalar(
+                select(func.min(func.coalesce(jobs.c.started_at, jobs.c.created_at))).where(
+                    jobs.c.state == State.QUEUED, jobs.c.queue == queue
+                )
+            )
+        return 0.0 if oldest is None else self._clock() - oldest
+
+    def _write(self, job: Job, **values: Any) -> bool:
+        with self._engine.begin() as c:
+            return bool(_changed(c.execute(update(jobs).where(*_mine(job)).values(**values))))
+
+
+def _mine(job: Job) -> tuple[Any, ...]:
+    """The row, as long as this attempt still holds it."""
+    return (
+        jobs.c.id == job.id,
+        jobs.c.state == State.RUNNING,
+        jobs.c.attempt == job.attempt,
+    )
+
+
+def _changed(result: Any) -> int:
+    return cast("CursorResult[Any]", result).rowcount
+
+
+def _no_job(job_id: str) -> NotFound:
+    return NotFound(
+        f"there is no job {job_id[:64]!r}",
+        expected="the id of a job of this service",
+        got=job_id[:64],
+        remedy="list the jobs with GET /v1/jobs",
+    )
+
+
+def _lost() -> WorkerLost:
+    return WorkerLost(
+        f"the worker fell silent on each of {MAX_ATTEMPTS} attempts",
+        expected="a worker that lives until the job's end",
+        got=f"{MAX_ATTEMPTS} lost leases",
+        remedy="see the workers' logs: most often the machine ran out of memory",
+    )
+
+
+def _row_of(submission: Submission, now: float, state: State) -> dict[str, Any]:
+    ended = state in ENDED
+    return {
+        "id": uuid.uuid4().hex,
+        "state": state,
+        "attempt": 0,
+        "lease_until": None,
+        "hinted_at": None,
+        "created_at": now,
+        "started_at": now if ended else None,
+        "finished_at": now if ended else None,
+        "stage": None,
+        "fraction": None,
+        "queue": submission.queue,
+        "encoder": submission.inputs.encoder,
+        "dataset": submission.inputs.dataset,
+        "posterior": submission.inputs.posterior,
+        "options": submission.options.model_dump(mode="json"),
+        "gates": list(submission.gates),
+        "tags": submission.tags,
+        "digest": submission.digest,
+        "error": None,
+    }
+
+
+def _job(row: RowMapping) -> Job:
+    return Job(
+        id=row["id"],
+        state=State(row["state"]),
+        attempt=row["attempt"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        stage=row["stage"],
+        fraction=row["fraction"],
+        queue=row["queue"],
+        inputs=Inputs(row["encoder"], row["dataset"], row["posterior"]),
+        options=row["options"],
+        gates=tuple(row["gates"]),
+        tags=row["tags"],
+        digest=row["digest"],
+        error=row["error"],
+    )

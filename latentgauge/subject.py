@@ -1,0 +1,135 @@
+"""From arrays to the subject of an analysis: what the box and the command line share."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from latentgauge.analysis import Labels, Subject
+from latentgauge.datasets.rows import Dataset, row_units, value_range, warnings_of
+from latentgauge.encoded import Encoded
+from latentgauge.options import Options
+from latentgauge.posterior import Posterior
+from latentgauge.report import (
+    DatasetInput,
+    EncoderInput,
+    Environment,
+    Inputs,
+    PosteriorInput,
+    Probe,
+)
+
+Array = NDArray[Any]
+
+
+def encoded_subject(
+    dataset: Dataset,
+    encoded: Encoded,
+    *,
+    encoder_sha256: str,
+    dataset_sha256: str,
+    options: Options,
+    timings: Mapping[str, float],
+) -> Subject:
+    """A data set and what an encoder made of it.
+
+    Raises:
+        WrongOutput, NonFiniteOutput: the outputs are no posterior of these rows.
+    """
+    units = row_units(dataset.x, group=dataset.group)
+    repeated = len(dataset) - len(np.unique(row_units(dataset.x)))
+    return Subject(
+        posterior=_posterior(encoded.mu, encoded.second, options.second_output),
+        inputs=Inputs(
+            encoder=EncoderInput(
+                sha256=encoder_sha256,
+                format=encoded.format,
+                outputs=list(encoded.outputs),
+                dtype=encoded.dtype,
+                device=encoded.device,
+            ),
+            dataset=DatasetInput(
+                sha256=dataset_sha256,
+                n=len(dataset),
+                shape=list(dataset.x.shape[1:]),
+                dtype=str(dataset.x.dtype),
+                range=value_range(dataset.x),
+                repeated_rows=repeated,
+                labels=None if dataset.codes is None else len(dataset.classes),
+            ),
+        ),
+        labels=_labels(dataset),
+        units=torch.from_numpy(units),
+        preflight=encoded.probes,
+        warnings=warnings_of(dataset, repeated, options),
+        timings=dict(timings),
+    )
+
+
+def table_subject(
+    table: Dataset,
+    second: Array,
+    *,
+    second_output: str,
+    sha256: str,
+    options: Options,
+    timings: Mapping[str, float],
+) -> Subject:
+    """A ready-made posterior table: mu stands where a data set has its rows.
+
+    Raises:
+        WrongOutput, NonFiniteOutput: the two arrays are no posterior.
+    """
+    mu = np.asarray(table.x)
+    second = second[table.origin]
+    units = row_units(mu, second, group=table.group)
+    repeated = len(mu) - len(np.unique(row_units(mu, second)))
+    probe = Probe(probe="second_output", passed=True, detail=f"the array {second_output}")
+    return Subject(
+        posterior=_posterior(mu, second, second_output),
+        inputs=Inputs(
+            posterior=PosteriorInput(
+                sha256=sha256,
+                format="npz",
+                second_output=second_output,
+                dtype=str(mu.dtype),
+                repeated_rows=repeated,
+            )
+        ),
+        labels=_labels(table),
+        units=torch.from_numpy(units),
+        preflight=(probe,),
+        warnings=(),
+        timings=dict(timings),
+    )
+
+
+def environment(device: str, sandbox: str) -> Environment:
+    """Where the measures run, and how the encoder was confined."""
+    return Environment(
+        device=device,
+        sandbox=sandbox,
+        torch=torch.__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _posterior(mu: Array, second: Array, second_output: str) -> Posterior:
+    return Posterior.from_outputs(
+        torch.from_numpy(np.array(mu)),
+        torch.from_numpy(np.array(second)),
+        second_output=second_output,
+    )
+
+
+def _labels(dataset: Dataset) -> Labels | None:
+    if dataset.codes is None:
+        return None
+    return Labels(torch.from_numpy(np.array(dataset.codes)), dataset.classes)
