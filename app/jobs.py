@@ -47,7 +47,10 @@ async def watch(job_id: str, service: Service, *, wait: float) -> JobDocument:
         left = until - time.monotonic()
         if job.ended or left <= 0:
             return await run_in_threadpool(document, job, service.ledger)
-        await asyncio.sleep(min(pause, left))
+        try:
+            await asyncio.sleep(min(pause, left))
+        except asyncio.CancelledError:  # the process shuts down: answer with what is known
+            return await run_in_threadpool(document, job, service.ledger)
         pause = min(2 * pause, _SLOWEST_POLL)
 
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from latentgauge.errors import BY_CODE, InvalidRequest, LatentgaugeError, NotFound
+from latentgauge.errors import BY_CODE, InternalError, InvalidRequest, LatentgaugeError, NotFound
 
 # An InputFault answers the request that it belongs to with 422; inside a failed job it is the
 # job's `error`, and the job is fetched with 200.
@@ -88,6 +88,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(LatentgaugeError, _ours)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unforeseen)
 
 
 async def _ours(_: Request, error: Exception) -> JSONResponse:
@@ -105,6 +106,18 @@ async def _validation(_: Request, error: Exception) -> JSONResponse:
             expected=str(first["msg"])[:200],
             got=repr(first.get("input"))[:200],
             remedy="see /docs for what the request takes",
+        )
+    )
+
+
+async def _unforeseen(_: Request, error: Exception) -> JSONResponse:
+    """The answer to a fault of our own; the server logs the error itself."""
+    return answer(
+        InternalError(
+            "latentgauge failed on this request",
+            expected="an answer",
+            got=type(error).__name__,
+            remedy="report it; the web process's log has the details",
         )
     )
 

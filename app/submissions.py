@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from app.dependencies import Service
@@ -109,9 +109,9 @@ async def _from_form(request: Request, service: Service) -> JobRequest:
     # The files themselves are bounded by the door; max_part_size bounds the other fields.
     try:
         form = await request.form(max_files=len(_FILES), max_fields=16, max_part_size=1 << 20)
-    except (MultiPartException, ValueError) as error:
+    except HTTPException as error:
         raise InvalidRequest(
-            f"the form cannot be read: {error}"[:300],
+            f"the form cannot be read: {error.detail}"[:300],
             expected="multipart/form-data with files " + ", ".join(_FILES),
             got="a body of another form",
             remedy="curl -F encoder=@encoder.pt -F dataset=@data.npz",

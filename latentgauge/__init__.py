@@ -16,8 +16,10 @@ __version__ = "0.1.0"
 _HOMES = {"Client": "latentgauge.client", "Report": "latentgauge.report"}
 
 
-def __getattr__(name: str) -> object:
-    """What the package offers, loaded when it is first asked for."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'latentgauge' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+if not TYPE_CHECKING:  # where it would hide a misspelt name from the type checker
+
+    def __getattr__(name: str) -> object:
+        """What the package offers, loaded when it is first asked for."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'latentgauge' has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)

@@ -248,7 +248,7 @@ def from_problem(problem: Mapping[str, object]) -> LatentgaugeError:
     kind = BY_CODE.get(str(problem.get("code", "")), InternalError)
     return kind(
         str(problem.get("detail") or problem.get("title") or "no detail was given"),
-        expected=str(problem.get("expected", "")),
-        got=str(problem.get("got", "")),
-        remedy=str(problem.get("remedy", "")),
+        expected=str(problem.get("expected") or ""),
+        got=str(problem.get("got") or ""),
+        remedy=str(problem.get("remedy") or ""),
     )

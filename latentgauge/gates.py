@@ -30,7 +30,7 @@ Outcome = Literal["pass", "fail", "inconclusive"]
 Kind = Literal["estimate", "count", "number", "word", "boolean"]
 
 _EXPRESSION = re.compile(
-    r"\s*(?P<path>[A-Za-z_]\w*(?:\.\w+|\[\d+\])*)\s*(?P<operator>>=|<=|==|!=|>|<)\s*(?P<wanted>.+?)\s*"
+    r"\s*(?P<path>[A-Za-z_]\w*(?:\.\w+|\[\d+\])*)\s*(?P<operator>>=|<=|==|!=|>|<)\s*(?P<wanted>[^\s=<>!](?:.*\S)?)\s*"
 )
 _NUMBER = re.compile(r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-z]*)")
 _STEP = re.compile(r"\.?(\w+)|\[(\d+)\]")
@@ -192,12 +192,12 @@ def _words(annotation: Any) -> tuple[str, ...]:
 
 
 def _unknown_field(expression: str, step: str, known: list[str]) -> InvalidGate:
-    near = get_close_matches(step, known, n=1, cutoff=0.0)
+    near = get_close_matches(step, known, n=1, cutoff=0.5)
     return InvalidGate(
         f"the gate {expression!r} names {step!r}, which no report has there",
         expected="one of " + ", ".join(known) if known else "a path that ends before it",
         got=step,
-        remedy=f"the nearest name is {near[0]!r}" if near else "leave it out",
+        remedy=f"the nearest name is {near[0]!r}" if near else "see docs/report for its fields",
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -111,7 +110,7 @@ class Recovery(threading.Thread):
         period: float,
         lease_seconds: float,
         stalled_seconds: float,
-        give_up: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGKILL),
+        give_up: Callable[[], object] = lambda: os._exit(1),
     ) -> None:
         super().__init__(name="recovery", daemon=True)
         self._ledger = ledger

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def run_stage(
     *,
     limits: Limits,
     tick: Callable[[], None] = lambda: None,
+    child_program: Path = CHILD,
 ) -> Frame:
     """The answer of a child that runs one stage on the given descriptors.
 
@@ -75,7 +77,7 @@ def run_stage(
     }
     try:
         child = subprocess.Popen(
-            [sys.executable, "-I", str(CHILD), json.dumps(whole)],
+            [sys.executable, "-I", str(child_program), json.dumps(whole)],
             env={},
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -87,8 +89,13 @@ def run_stage(
     finally:
         os.close(answer_end)
         os.close(log_end)
-    with open(answer, "rb", buffering=0), open(log, "rb", buffering=0), _killed_at_the_end(child):
-        watch = _Watch(stage, child, answer, log, limits, tick)
+    with (
+        open(answer, "rb", buffering=0),
+        open(log, "rb", buffering=0),
+        closing(Receiver(limit=limits.answer_bytes)) as receiver,
+        _killed_at_the_end(child),
+    ):
+        watch = _Watch(stage, child, answer, log, receiver, limits, tick)
         watch.until_the_end()
         return watch.frame()
 
@@ -111,6 +118,7 @@ class _Watch:
         child: subprocess.Popen[bytes],
         answer: int,
         log: int,
+        receiver: Receiver,
         limits: Limits,
         tick: Callable[[], None],
     ) -> None:
@@ -120,7 +128,7 @@ class _Watch:
         self._tick = tick
         self._answer = answer
         self._log = log
-        self._receiver = Receiver(limit=limits.answer_bytes)
+        self._receiver = receiver
         self._tail = b""
         self._printed = 0
         self._started = time.monotonic()

@@ -106,7 +106,7 @@ class Receiver:
         self._head = bytearray()
         self._header: dict[str, Any] | None = None
         self._slots: list[_Slot] = []
-        self._body: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as its maps)
+        self._body: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._received = 0
 
     def feed(self, data: bytes) -> None:
@@ -159,6 +159,10 @@ class Receiver:
         self._body.flush()
         arrays = {slot.name: self._map(slot) for slot in self._slots}
         return Frame(arrays, self._header["meta"], self._header.get("problem"))
+
+    def close(self) -> None:
+        """Let the file go; arrays of a frame keep their own hold of it."""
+        self._body.close()
 
     def _map(self, slot: _Slot) -> Array:
         if slot.size == 0:

@@ -1,0 +1,242 @@
+"""Reports and jobs as plain text for a terminal or a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from io import StringIO
+from typing import TYPE_CHECKING, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from latentgauge.gates import Verdict
+from latentgauge.render.words import (
+    OUTCOMES,
+    UNIT,
+    Line,
+    class_counts,
+    clean,
+    estimate,
+    fold,
+    has_names,
+    headline,
+    interval,
+    label_lines,
+    negative,
+    number,
+    subject,
+)
+from latentgauge.report import Dimension, LabelInformation, Report
+
+if TYPE_CHECKING:
+    from latentgauge.client import Job
+
+WIDTH = 100
+_MOST_ROWS = 32
+_MOST_CLASSES = 12
+_WORDS = ("id", "outcome", "state", "verdict")  # columns of single words, never broken
+_STYLES = {
+    "active": "green",
+    "collapsed": "red",
+    "off-prior": "yellow",
+    "undecided": "cyan",
+    "pass": "bold green",
+    "fail": "bold red",
+    "inconclusive": "bold yellow",
+    "succeeded": "green",
+    "failed": "red",
+    "canceled": "yellow",
+    "none": "green",
+    "partial": "yellow",
+    "full": "red",
+}
+
+
+def render_report(
+    report: Report, verdict: Verdict | None = None, *, width: int = WIDTH, color: bool = False
+) -> str:
+    """The answers first, then the dimensions, labels, warnings and the verdict."""
+    return _text(_report(report, verdict), width=width, color=color)
+
+
+def render_verdict(verdict: Verdict, *, width: int = WIDTH, color: bool = False) -> str:
+    """Every gate with what was observed, what was wanted, and what would decide it."""
+    return _text(_verdict(verdict), width=width, color=color)
+
+
+def render_job(
+    job: Job,
+    *,
+    address: str,
+    report: Report | None = None,
+    width: int = WIDTH,
+    color: bool = False,
+) -> str:
+    """Where a job stands; its report and verdict when it has them."""
+    parts = [*_job(job, address), *([] if report is None else _report(report, job.verdict))]
+    return _text(parts, width=width, color=color)
+
+
+def render_jobs(jobs: Sequence[Job], *, width: int = WIDTH, color: bool = False) -> str:
+    """One row a job, in the order given."""
+    table = _table("id", "state", "verdict", "created", "tags")
+    for job in jobs:
+        table.add_row(
+            Text(clean(job.id)),
+            _styled(job.state),
+            _styled(job.verdict.outcome if job.verdict else ""),
+            _moment(job.created_at),
+            _tags(job.tags),
+        )
+    return _text([table if jobs else Text("no jobs")], width=width, color=color)
+
+
+def _text(parts: Iterable[RenderableType], *, width: int, color: bool) -> str:
+    """Markup, emoji codes and highlighting are off: all text here may be a stranger's."""
+    console = Console(
+        file=StringIO(),
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def _report(report: Report, verdict: Verdict | None) -> Iterator[RenderableType]:
+    yield Text(f"latentgauge: {subject(report)}", style="bold")
+    yield ""
+    yield _lines(headline(report))
+    for reason in report.collapse.reasons:
+        yield Padding(Text(f"- {clean(reason)}"), (0, 0, 0, 2))
+    if remark := negative(report):
+        yield Text(remark, style="italic")
+    yield ""
+    yield from _dimensions(report.dimensions)
+    if report.labels is not None:
+        yield from _labels(report.labels)
+    yield from _warnings(report)
+    if verdict is not None:
+        yield from _verdict(verdict)
+
+
+def _lines(lines: Iterable[Line]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(min_width=24)
+    grid.add_column(style="dim")
+    for line in lines:
+        value = Text(clean(line.value), style=_STYLES.get(line.value, "bold"))
+        grid.add_row(Text(clean(line.name)), value, Text(clean(line.note)))
+    return grid
+
+
+def _table(*names: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in names:
+        side: Literal["left", "right"] = "right" if name in right else "left"
+        table.add_column(name, justify=side, overflow="fold", no_wrap=name in _WORDS)
+    return table
+
+
+def _styled(word: str) -> Text:
+    return Text(clean(word), style=_STYLES.get(word, ""))
+
+
+def _dimensions(dimensions: Sequence[Dimension]) -> Iterator[RenderableType]:
+    folded = fold(dimensions, limit=_MOST_ROWS)
+    named = has_names(dimensions)
+    yield Text(f"Dimensions, in {UNIT}", style="bold")
+    columns = ["j", *["name"] * named, "state", "KL_j", "I_j", "Var mu"]
+    table = _table(*columns, right=("j", "KL_j", "Var mu"))
+    for d in folded.shown:
+        table.add_row(
+            str(d.index),
+            *[Text(clean(d.name))] * named,
+            _styled(d.state),
+            interval(d.kl) if d.kl.value is None else number(d.kl.value),
+            interval(d.mutual_information),
+            number(d.variance_of_mean),
+        )
+    yield table
+    if folded.rest:
+        yield Text(folded.rest)
+        yield ""
+
+
+def _labels(labels: LabelInformation) -> Iterator[RenderableType]:
+    yield Text(f"Labels, in {UNIT}", style="bold")
+    yield ""
+    yield _lines(label_lines(labels))
+    yield Text(f"classes: {class_counts(labels, limit=_MOST_CLASSES)}")
+    told = sorted(labels.per_dimension, key=lambda d: -(d.dataset_mutual_information.value or 0.0))[
+        :3
+    ]
+    if told:
+        best = "; ".join(f"{d.index}: {estimate(d.dataset_mutual_information)}" for d in told)
+        yield Text(f"dimensions that tell most in this data set: {best}")
+    yield ""
+
+
+def _warnings(report: Report) -> Iterator[RenderableType]:
+    if not report.warnings:
+        return
+    yield Text("Warnings", style="bold")
+    for warning in report.warnings:
+        where = f" ({clean(warning.where)})" if warning.where else ""
+        text = Text(f"{clean(warning.code)}{where}: {clean(warning.message)}", style="yellow")
+        yield Padding(text, (0, 0, 0, 2))
+    yield ""
+
+
+def _verdict(verdict: Verdict) -> Iterator[RenderableType]:
+    yield Text("Verdict: ", style="bold") + Text(
+        OUTCOMES[verdict.outcome], style=_STYLES[verdict.outcome]
+    )
+    table = _table("gate", "outcome", "observed", "wanted", "why, and what would decide it")
+    for gate in verdict.gates:
+        why = "; ".join(part for part in (gate.reason, gate.decide) if part)
+        table.add_row(
+            Text(clean(gate.expression)),
+            _styled(gate.outcome),
+            Text(clean(gate.observed)),
+            Text(clean(gate.wanted)),
+            Text(clean(why)),
+        )
+    yield table
+
+
+def _job(job: Job, address: str) -> Iterator[RenderableType]:
+    yield Text("job ", style="bold") + Text(clean(address), no_wrap=True)
+    moments = {"created": job.created_at, "started": job.started_at, "finished": job.finished_at}
+    facts = [
+        ("state", job.state + (f", attempt {job.attempt}" if job.attempt > 1 else "")),
+        *((name, _moment(at)) for name, at in moments.items() if at is not None),
+        *((name, digest) for name, digest in job.inputs if digest),
+        ("gates", "; ".join(job.gates)),
+        ("tags", _tags(job.tags).plain),
+        ("verdict", job.verdict.outcome if job.verdict else ""),
+        ("error", "" if job.error is None else str(job.error.get("code", "unknown"))),
+    ]
+    if job.progress is not None and job.state == "running":
+        at = f"{job.progress.stage}, {100 * job.progress.fraction:.0f}%"
+        facts.insert(1, ("stage", at))
+    yield _lines(Line(name, value, "") for name, value in facts if value)
+    yield ""
+
+
+def _tags(tags: dict[str, str]) -> Text:
+    return Text(" ".join(f"{clean(key)}={clean(value)}" for key, value in sorted(tags.items())))
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
