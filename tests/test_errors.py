@@ -3,9 +3,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from app.problems import STATUS, Problem
 
 import latentgauge.errors
+from app.problems import STATUS, Problem
 from latentgauge.errors import (
     BY_CODE,
     InputFault,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from tests.render.reports import live
 
 from latentgauge.errors import InvalidGate
 from latentgauge.gates import GateResult, Outcome, judge, parse_gates
 from latentgauge.report import Estimate, Report
+from tests.render.reports import live
 
 BITS = math.log(2)
 

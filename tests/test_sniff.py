@@ -8,10 +8,10 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from tests.models import Linear, npz, scripted
 
-from latentgauge.sniff import Kind, sniff
 from latentgauge import sniff as kinds
+from latentgauge.sniff import Kind, sniff
+from tests.models import Linear, npz, scripted
 
 
 def saved(value: object, *, old: bool = False) -> bytes:

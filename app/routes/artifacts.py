@@ -5,16 +5,20 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from app.dependencies import TheService
+from app.problems import RESPONSES
 from app.uploads import receive
 
-router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
+router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"], responses=RESPONSES)
 
 
 @router.put(
     "/{sha256}",
     status_code=201,
     summary="Upload bytes",
-    responses={200: {"description": "These bytes were known."}, 201: {"description": "Stored."}},
+    responses={
+        200: {"description": "These bytes were known."},
+        201: {"description": "Stored."},
+    },
     openapi_extra={
         "requestBody": {
             "required": True,

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from app import jobs
 from app.dependencies import TheService
 from app.documents import JobDocument, JobList
-from app.problems import MEDIA_TYPE, Problem
+from app.problems import RESPONSES
 from app.submissions import JobRequest, read_submission
 from jobs.states import State
 from latentgauge.report import Report
@@ -18,7 +18,7 @@ from latentgauge.report import Report
 router = APIRouter(
     prefix="/v1/jobs",
     tags=["jobs"],
-    responses={"default": {"model": Problem, "content": {MEDIA_TYPE: {}}}},
+    responses=RESPONSES,
 )
 
 
@@ -83,7 +83,6 @@ def list_jobs(
     "/{job_id}/report",
     summary="Read a report",
     response_model=Report,
-    responses={409: {"model": Problem, "description": "No report: not ended, or failed."}},
 )
 def get_report(job_id: str, service: TheService) -> Response:
     return jobs.report(job_id, service)

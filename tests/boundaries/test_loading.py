@@ -62,7 +62,8 @@ for data in (scripted(Linear()), npz(x=rows(50))):
     with blobs.incoming() as incoming:
         incoming.write(data)
         shas.append(incoming.keep())
-job = Job("1", State.RUNNING, 1, 0, 0, None, None, None, "cpu", Inputs(*shas), {{}}, (), {{}}, "", None)
+inputs = Inputs(*shas)
+job = Job("1", State.RUNNING, 1, 0, 0, None, None, None, "cpu", inputs, {{}}, (), {{}}, "", None)
 report = Run(blobs, Settings(), lambda stage, fraction: None).report(job)
 assert report.n == 50
 """

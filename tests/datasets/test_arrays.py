@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.models import Linear, npz, rows, scripted
 
 from latentgauge.datasets.arrays import read_dataset, read_posterior
 from latentgauge.errors import TooLarge, UnreadableDataset
+from tests.models import Linear, npz, rows, scripted
 
 LIMIT = 1 << 20
 
 
-def read(data: bytes, limit: int = LIMIT) -> tuple[dict[str, np.ndarray[Any, Any]], tuple[str, ...]]:
+def read(
+    data: bytes, limit: int = LIMIT
+) -> tuple[dict[str, np.ndarray[Any, Any]], tuple[str, ...]]:
     return read_dataset(io.BytesIO(data), limit=limit)
 
 
@@ -28,9 +30,7 @@ def test_x_has_many_names_or_is_the_only_array(name: str) -> None:
     assert classes == ()
 
 
-@pytest.mark.parametrize(
-    "dtype", ["u1", "i1", "<u2", ">i4", "<i8", "?", "<f2", "<f4", ">f8"]
-)
+@pytest.mark.parametrize("dtype", ["u1", "i1", "<u2", ">i4", "<i8", "?", "<f2", "<f4", ">f8"])
 def test_numbers_of_every_dtype_come_back_equal(dtype: str) -> None:
     x = (np.arange(12).reshape(4, 3) % 2).astype(dtype)
     arrays, _ = read(npz(x=x))

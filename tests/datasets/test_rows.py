@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models import rows
 
 from latentgauge.datasets.rows import assemble, name_rows, row_units, value_range, warnings_of
 from latentgauge.errors import NonFiniteInput, UnreadableDataset
 from latentgauge.options import Options
+from tests.models import rows
 
 
 def test_keep_leaves_rows_out_everywhere_and_remembers_their_numbers() -> None:
@@ -85,11 +85,7 @@ def test_copies_share_a_unit_and_other_rows_do_not() -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=20
-    )
-)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=20))
 def test_units_are_the_connected_components_of_copies_and_groups(
     pairs: list[tuple[int, int]],
 ) -> None:

@@ -135,7 +135,7 @@ def test_web_and_workers_share_the_uploaded_bytes(resolved: dict[str, Any]) -> N
 
 
 def test_what_must_last_lies_on_named_volumes(resolved: dict[str, Any]) -> None:
-    assert set(resolved["volumes"]) == {"artifacts", "spool", "redis", "postgres"}
+    assert set(resolved["volumes"]) == {"artifacts", "spool", "scratch", "redis", "postgres"}
     mounts = {name: s.get("volumes", []) for name, s in resolved["services"].items()}
     assert [v["target"] for v in mounts["postgres"]] == ["/var/lib/postgresql"]
     assert [v["target"] for v in mounts["redis"]] == ["/data"]

@@ -5,11 +5,11 @@ import zipfile
 
 import pytest
 import torch
-from tests.models import Linear, npz, rows, scripted
 from torch import nn
 
 from latentgauge.encoders.torchscript import load_encoder
 from latentgauge.errors import UnreadableEncoder, UnsupportedEncoder
+from tests.models import Linear, npz, rows, scripted
 
 
 def saved(value: object) -> bytes:

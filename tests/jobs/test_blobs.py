@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,9 +34,9 @@ def test_bytes_are_found_under_their_digest(tmp_path: Path) -> None:
 
 
 def test_bytes_of_another_digest_are_refused_and_gone(tmp_path: Path) -> None:
-    with pytest.raises(DigestMismatch, match="10 bytes with sha256") as caught:
-        with Blobs(tmp_path).incoming() as incoming:
-            incoming.write(TEXT)
+    with Blobs(tmp_path).incoming() as incoming:
+        incoming.write(TEXT)
+        with pytest.raises(DigestMismatch, match="10 bytes with sha256") as caught:
             incoming.keep("0" * 64)
     assert "0" * 64 in caught.value.expected
     assert files(tmp_path) == []
@@ -71,19 +73,24 @@ def test_only_a_sha256_is_an_address(tmp_path: Path, address: str) -> None:
         Blobs(tmp_path).path(address)
 
 
+@contextlib.contextmanager
+def full_disk(root: Path) -> Iterator[None]:
+    """A write that the disk has no room for, with a part of the upload written before."""
+    with Blobs(root).incoming() as incoming:
+        incoming.write(TEXT)
+        yield
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path)
-    with pytest.raises(StorageFull, match="the service's disk is full"):
-        with blobs.incoming() as incoming:
-            incoming.write(TEXT)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(StorageFull, match="the service's disk is full"), full_disk(tmp_path):
+        pass
     assert files(tmp_path) == []
 
 
 def test_another_fault_of_the_disk_is_not_hidden(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="Input/output error"):
-        with Blobs(tmp_path).incoming():
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"), Blobs(tmp_path).incoming():
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_the_sweep_removes_what_a_dead_writer_left(tmp_path: Path) -> None:

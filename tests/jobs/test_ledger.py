@@ -33,7 +33,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def ledger(engine: Engine, clock: Clock) -> Iterator[Ledger]:
-    yield Ledger(engine, clock=clock)
+    return Ledger(engine, clock=clock)
 
 
 def submission(**changes: object) -> Submission:

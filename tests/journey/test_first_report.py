@@ -7,11 +7,11 @@ import json
 
 import numpy as np
 import pytest
+
+from latentgauge.report import Report
 from tests.conftest import Running
 from tests.models import D, Linear, npz, rows, scripted
 from tests.truth import gaussian_information
-
-from latentgauge.report import Report
 
 N = 400
 
@@ -124,9 +124,7 @@ def test_a_posterior_table_needs_no_encoder(service: Running) -> None:
     assert report.environment.sandbox == "none"
 
 
-def test_the_same_inputs_give_the_same_bytes(
-    service: Running, encoder: bytes, data: bytes
-) -> None:
+def test_the_same_inputs_give_the_same_bytes(service: Running, encoder: bytes, data: bytes) -> None:
     """All of a report but its time, its timings and its environment."""
     texts = []
     for _ in range(2):

@@ -13,6 +13,9 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
+from latentgauge.report import Report
 from tests.conftest import Running, wait_for
 from tests.models import (
     ADict,
@@ -30,9 +33,6 @@ from tests.models import (
     scripted,
     traced,
 )
-from torch import nn
-
-from latentgauge.report import Report
 
 PROBLEM = {"type", "title", "status", "code", "detail", "expected", "got", "remedy"}
 

@@ -15,17 +15,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from tests.models import (
-    Chatty,
-    Greedy,
-    Hanging,
-    Linear,
-    Noisy,
-    Wide,
-    npz,
-    rows,
-    scripted,
-)
 
 from latentgauge.errors import (
     EncoderCrashed,
@@ -37,6 +26,17 @@ from latentgauge.errors import (
     UnreadableDataset,
 )
 from latentgauge.options import Options
+from tests.models import (
+    Chatty,
+    Greedy,
+    Hanging,
+    Linear,
+    Noisy,
+    Wide,
+    npz,
+    rows,
+    scripted,
+)
 from worker.rows_file import rows_file
 from worker.sandbox.box import CHILD, Limits, run_stage
 from worker.sandbox.frames import Frame
@@ -117,7 +117,7 @@ def test_a_hanging_encoder_ends_at_its_time_and_says_where() -> None:
 
 def test_an_encoder_without_end_of_memory_is_stopped_at_the_limit() -> None:
     limits = Limits(seconds=60, memory_bytes=600 << 20, answer_bytes=1 << 20)
-    with pytest.raises(OutOfMemory, match="memory limit of 600 MiB|single row needs more memory"):
+    with pytest.raises(OutOfMemory, match=r"memory limit of 600 MiB|single row"):
         encode(scripted(Greedy()), rows(), limits=limits)
 
 
@@ -139,7 +139,7 @@ def test_an_encoder_that_prints_without_end_is_stopped() -> None:
 
 def test_an_answer_above_the_limit_is_refused() -> None:
     limits = Limits(seconds=30, memory_bytes=1 << 30, answer_bytes=100)
-    with pytest.raises(OutputLimit, match="at most 100 bytes|larger than the limit"):
+    with pytest.raises(OutputLimit, match="larger than the limit"):
         read_dataset(npz(x=rows()), limits=limits)
 
 
@@ -210,7 +210,7 @@ def memory_of(pid: int) -> bytes:
     with open(f"/proc/{pid}/mem", "rb") as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             span, mode, *rest = line.split()
-            if not mode.startswith("r") or "[v" in line or len(rest) > 3 and ".so" in rest[3]:
+            if not mode.startswith("r") or "[v" in line or (len(rest) > 3 and ".so" in rest[3]):
                 continue
             start, end = (int(side, 16) for side in span.split("-"))
             if end - start > 1 << 28:
