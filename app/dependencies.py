@@ -22,6 +22,14 @@ class Service:
     blobs: Blobs
     queue: Queue
 
+    def holds(self, sha256: str) -> bool:
+        """Whether an artifact was uploaded and its bytes are there.
+
+        Raises:
+            InvalidRequest: no sha256.
+        """
+        return self.blobs.exists(sha256) and self.ledger.knows_artifact(sha256)
+
 
 def service(request: Request) -> Service:
     found: Service = request.app.state.service

@@ -86,10 +86,11 @@ class OwnOrigin:
                 f"Host: {host[:100]}", "a name of this service: " + ", ".join(sorted(self._hosts))
             )
         origin = headers.get("origin")
-        own = f"{host}" == (urlsplit(origin).hostname if origin else host)
-        if origin is not None and not own and origin not in self._origins:
+        if origin in self._origins:
+            return None
+        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
             return _foreign(f"Origin: {origin[:100]}", "a request of this service's own pages")
-        if headers.get("sec-fetch-site") == "cross-site" and origin not in self._origins:
+        if headers.get("sec-fetch-site") == "cross-site":
             return _foreign("Sec-Fetch-Site: cross-site", "a request of this service's own pages")
         return None
 

@@ -182,7 +182,7 @@ def _inputs(asked: JobRequest, service: Service) -> Inputs:
         )
     inputs = Inputs(asked.encoder, asked.dataset, asked.posterior)
     for name, sha in inputs.named().items():
-        if not service.ledger.knows_artifact(sha):
+        if not service.holds(sha):
             raise NotFound(
                 f"the {name} was not uploaded",
                 expected="the digest of an artifact of this service",

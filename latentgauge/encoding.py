@@ -91,16 +91,19 @@ def encode(
         OutOfMemory: one row alone needs more than the limit.
         EncoderCrashed: it raised in the middle of the data.
     """
-    feed, layout_probe = _fitting_feed(model, x, options)
-    parts, size = _run_batches(feed, len(x), options.batch_size, progress)
-    mu, second = (torch.cat(column) for column in zip(*parts, strict=True))
-    _check_finite(mu, second)
-    probes = (
-        layout_probe,
-        Probe(probe="batches", passed=True, detail=f"{len(x)} rows in batches of {size}"),
-        _determinism(feed, mu, second, size),
-        _independence(feed, mu, second),
-    )
+    try:
+        feed, layout_probe = _fitting_feed(model, x, options)
+        parts, size = _run_batches(feed, len(x), options.batch_size, progress)
+        mu, second = (torch.cat(column) for column in zip(*parts, strict=True))
+        _check_finite(mu, second)
+        probes = (
+            layout_probe,
+            Probe(probe="batches", passed=True, detail=f"{len(x)} rows in batches of {size}"),
+            _determinism(feed, mu, second, size),
+            _independence(feed, mu, second),
+        )
+    except _NoMemory:
+        raise _one_row_too_large() from None
     shape = f"[B, {mu.shape[1]}]"
     return Encoded(
         mu=mu.numpy(),
@@ -176,8 +179,6 @@ def _fitting_feed(model: Model, x: Array, options: Options) -> tuple[Feed, Probe
         except _Refused as refusal:
             refused[layout] = refusal.reason
             continue
-        except _NoMemory:
-            raise _one_row_too_large() from None
         except (WrongOutput, NotAPosterior) as error:
             # A convolution reads [B, H, W] as one picture of B channels: another layout may fit.
             wrong = wrong or error
@@ -243,10 +244,14 @@ def _forward(feed: Feed, rows: slice | list[int]) -> Any:
     try:
         return feed.model.run(feed(rows))
     except (RuntimeError, MemoryError, torch.jit.Error, ValueError, IndexError) as error:
-        text = str(error)
-        if isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY):
+        if is_out_of_memory(error):
             raise _NoMemory from None
-        raise _Refused(reason(text)) from None
+        raise _Refused(reason(str(error))) from None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: torch says so in words, not by a type."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def reason(text: str) -> str:
@@ -268,19 +273,15 @@ def _run_batches(
         try:
             parts.append(_pair(_forward(feed, rows), rows.stop - start, parts))
         except _NoMemory:
-            size = _halved(size)
+            if size == 1:
+                raise
+            size //= 2
             continue
         except _Refused as refusal:
             raise _raised_midway(refusal, rows) from None
         start = rows.stop
         progress(start / n)
     return parts, size
-
-
-def _halved(size: int) -> int:
-    if size == 1:
-        raise _one_row_too_large()
-    return size // 2
 
 
 def _one_row_too_large() -> OutOfMemory:
@@ -388,7 +389,10 @@ def _check_finite(mu: Tensor, second: Tensor) -> None:
 def _determinism(feed: Feed, mu: Tensor, second: Tensor, size: int) -> Probe:
     """The first rows again, in the same batch: a trace that kept dropout differs."""
     n = min(len(mu), size)
-    again = _pair(_forward(feed, slice(0, n)), n)
+    try:
+        again = _pair(_forward(feed, slice(0, n)), n)
+    except _Refused as refusal:
+        raise _raised_midway(refusal, slice(0, n)) from None
     gap = _largest_gap((mu[:n], second[:n]), again)
     if gap is not None:
         raise NotDeterministic(

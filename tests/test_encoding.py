@@ -263,3 +263,16 @@ def test_what_an_encoder_says_is_one_printable_line() -> None:
     assert reason(text) == "mat1 and [31m mat2"
     assert reason("") == "it raised without a message"
     assert len(reason("x" * 5000)) == 300
+
+
+def test_an_encoder_that_raises_when_it_runs_again_is_said() -> None:
+    calls = []
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        calls.append(len(x))
+        if len(calls) > 2:
+            raise RuntimeError("only twice")
+        return x[:, :3], x[:, :3]
+
+    with pytest.raises(EncoderCrashed, match="raised on the 9 rows from row 0"):
+        encode(in_python(run), rows(9), options=Options())

@@ -37,5 +37,4 @@ async def put_artifact(sha256: str, request: Request, service: TheService) -> Re
     responses={200: {"description": "They are."}},
 )
 def head_artifact(sha256: str, service: TheService) -> Response:
-    service.blobs.path(sha256)
-    return Response(status_code=200 if service.ledger.knows_artifact(sha256) else 404)
+    return Response(status_code=200 if service.holds(sha256) else 404)

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from latentgauge.encoding import Model, reason
+from latentgauge.encoding import Model, is_out_of_memory, reason
 from latentgauge.errors import UnreadableEncoder, UnsupportedEncoder
 from latentgauge.sniff import (
     CHECKPOINT,
@@ -33,6 +33,7 @@ def load_encoder(file: BinaryIO, *, device: str = "cpu") -> Model:
     Raises:
         UnsupportedEncoder: a model or weights of a kind that is not read, and how to export it.
         UnreadableEncoder: any other file, or a TorchScript archive that torch refuses.
+        MemoryError: its weights do not fit.
     """
     kind = sniff(file)
     if kind is not TORCHSCRIPT:
@@ -42,6 +43,8 @@ def load_encoder(file: BinaryIO, *, device: str = "cpu") -> Model:
             warnings.simplefilter("ignore", DeprecationWarning)
             module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise MemoryError from None
         raise UnreadableEncoder(
             "torch cannot read this TorchScript archive",
             expected="an archive that this version of torch loads",

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
+from torch import Tensor, nn
 
 from latentgauge.errors import (
     EncoderCrashed,
@@ -266,3 +268,20 @@ def test_threads_do_not_keep_the_watch_from_seeing_the_end() -> None:
     before = threading.active_count()
     read_dataset(npz(x=rows(10)))
     assert threading.active_count() == before
+
+
+class Heavy(nn.Module):
+    """Weights of 400 MB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(100_000_000))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x + self.weight[:1], x
+
+
+def test_weights_that_do_not_fit_are_out_of_memory() -> None:
+    limits = Limits(seconds=60, memory_bytes=200 << 20, answer_bytes=1 << 20)
+    with pytest.raises(OutOfMemory, match=r"reading the file needs more|memory limit of 200 MiB"):
+        encode(scripted(Heavy()), rows(), limits=limits)

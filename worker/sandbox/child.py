@@ -30,7 +30,7 @@ def main() -> None:
     request = json.loads(sys.argv[1])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     stage = STAGES[request["stage"]](request)
-    _bound(request["memory_bytes"])
+    _bound(request["memory_bytes"], request.get("device", "cpu"))
     from latentgauge.errors import LatentgaugeError, OutOfMemory
 
     try:
@@ -49,11 +49,15 @@ def main() -> None:
     os._exit(0)
 
 
-def _bound(memory_bytes: int) -> None:
-    """No core, no new file, and no more address space than the libraries have plus the limit."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+def _bound(memory_bytes: int, device: str) -> None:
+    """No core, no new file, and no more address space than the libraries have plus the limit.
+
+    CUDA reserves address space by the terabyte: there the parent's look at memory is the limit.
+    """
+    if device == "cpu":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
