@@ -55,6 +55,7 @@ from latentgauge.gates import Gate, Verdict, judge, parse_gates
 from latentgauge.options import Options
 from latentgauge.render import Format, render, table
 from latentgauge.report import Report
+from latentgauge.threads import let_threads_sleep
 
 SERVER = "http://127.0.0.1:8000"
 # A waiting pipeline always ends; a job is given 10 minutes, and may stand in a queue before.
@@ -272,6 +273,7 @@ def list_jobs(
 
 def measured(inputs: Inputs, options: Options, progress: Reporter) -> Report:
     """The report, made in this process. Only here torch is needed."""
+    let_threads_sleep()
     try:
         from latentgauge.local import analyse_files, analyse_table
     except ModuleNotFoundError as missing:

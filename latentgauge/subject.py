@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from latentgauge.analysis import Labels, Subject
-from latentgauge.datasets.rows import Dataset, row_units, value_range, warnings_of
+from latentgauge.datasets.rows import Dataset, row_units, table_warnings, value_range, warnings_of
 from latentgauge.encoded import Encoded
 from latentgauge.options import Options
 from latentgauge.posterior import Posterior
@@ -25,6 +25,8 @@ from latentgauge.report import (
 )
 
 Array = NDArray[Any]
+# Of each distinct row on average; beyond it the rows are draws of a discrete distribution.
+_COPIES_AT_MOST = 10
 
 
 def encoded_subject(
@@ -41,8 +43,7 @@ def encoded_subject(
     Raises:
         WrongOutput, NonFiniteOutput: the outputs are no posterior of these rows.
     """
-    units = row_units(dataset.x, group=dataset.group)
-    repeated = len(dataset) - len(np.unique(row_units(dataset.x)))
+    units, repeated = _units(dataset.x, group=dataset.group)
     return Subject(
         posterior=_posterior(encoded.mu, encoded.second, options.second_output),
         inputs=Inputs(
@@ -64,7 +65,7 @@ def encoded_subject(
             ),
         ),
         labels=_labels(dataset),
-        units=torch.from_numpy(units),
+        units=units,
         preflight=encoded.probes,
         warnings=warnings_of(dataset, repeated, options),
         timings=dict(timings),
@@ -87,8 +88,7 @@ def table_subject(
     """
     mu = np.asarray(table.x)
     second = second[table.origin]
-    units = row_units(mu, second, group=table.group)
-    repeated = len(mu) - len(np.unique(row_units(mu, second)))
+    units, repeated = _units(mu, second, group=table.group)
     probe = Probe(probe="second_output", passed=True, detail=f"the array {second_output}")
     return Subject(
         posterior=_posterior(mu, second, second_output),
@@ -102,9 +102,9 @@ def table_subject(
             )
         ),
         labels=_labels(table),
-        units=torch.from_numpy(units),
+        units=units,
         preflight=(probe,),
-        warnings=(),
+        warnings=table_warnings(len(mu), repeated),
         timings=dict(timings),
     )
 
@@ -119,6 +119,20 @@ def environment(device: str, sandbox: str) -> Environment:
         platform=platform.platform(),
         threads=torch.get_num_threads(),
     )
+
+
+def _units(*tables: Array, group: NDArray[np.int64] | None) -> tuple[torch.Tensor | None, int]:
+    """Which rows are one unit, and how many are copies of an earlier row.
+
+    A few rows twice are copies. Where distinct rows are few against all (a constant posterior,
+    two values), equal rows are draws from a discrete distribution, and each stands for itself.
+    """
+    copies = row_units(*tables)
+    distinct = len(np.unique(copies))
+    repeated = len(copies) - distinct
+    if len(copies) > _COPIES_AT_MOST * distinct:
+        return (None if group is None else torch.from_numpy(group)), repeated
+    return torch.from_numpy(row_units(*tables, group=group)), repeated
 
 
 def _posterior(mu: Array, second: Array, second_output: str) -> Posterior:

@@ -18,6 +18,9 @@ from sqlalchemy import Engine
 from embedded import free_port
 from jobs.migrations import upgrade
 from jobs.tables import connect
+from latentgauge.threads import let_threads_sleep
+
+let_threads_sleep()
 
 ROOT = Path(__file__).resolve().parents[1]
 

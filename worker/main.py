@@ -16,6 +16,7 @@ from jobs.ledger import Job, Ledger
 from jobs.queue import QUEUES, TASK, Queue, celery_app
 from jobs.settings import settings
 from jobs.tables import connect
+from latentgauge.threads import let_threads_sleep
 from worker.recovery import Lease, Recovery
 from worker.tasks import work
 
@@ -27,6 +28,7 @@ name = f"{socket.gethostname()}-{os.getpid()}"
 
 
 def report(job: Job) -> str:
+    let_threads_sleep()
     from worker.run import Run
 
     return Run(Blobs(config.artifacts), config, lease.tick).report(job).to_json()

@@ -198,14 +198,7 @@ def warnings_of(dataset: Dataset, repeated: int, options: Options) -> tuple[Warn
             )
         )
     if repeated:
-        found.append(
-            Warning(
-                code="repeated_rows",
-                message=f"{repeated} of {len(dataset)} rows are copies of earlier rows; copies "
-                "are kept together and count as one",
-                where="dataset.x",
-            )
-        )
+        found.append(_repeated(repeated, len(dataset), "dataset.x"))
     if dataset.factors is not None:
         found.append(
             Warning(
@@ -215,3 +208,17 @@ def warnings_of(dataset: Dataset, repeated: int, options: Options) -> tuple[Warn
             )
         )
     return tuple(found)
+
+
+def table_warnings(n: int, repeated: int) -> tuple[Warning, ...]:
+    """The same of a posterior table."""
+    return (_repeated(repeated, n, "posterior"),) if repeated else ()
+
+
+def _repeated(repeated: int, n: int, where: str) -> Warning:
+    return Warning(
+        code="repeated_rows",
+        message=f"{repeated} of {n} rows are copies of earlier rows; a few copies are kept "
+        "together and count as one, while values of which there are few in all are draws",
+        where=where,
+    )

@@ -15,12 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, *"-m pip wheel --quiet --no-deps --no-build-isolation".split()]
-        + [str(ROOT), "--wheel-dir", str(folder)],
-        check=True,
-        capture_output=True,
-    )
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", str(folder), str(ROOT)], check=True, capture_output=True)
     return zipfile.ZipFile(next(folder.glob("*.whl")))
 
 

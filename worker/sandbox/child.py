@@ -85,6 +85,9 @@ def _read_posterior(request: dict[str, Any]) -> Callable[[], None]:
 
 
 def _encode(request: dict[str, Any]) -> Callable[[], None]:
+    from latentgauge.threads import let_threads_sleep
+
+    let_threads_sleep()
     import numpy as np
     import torch
 

@@ -1,0 +1,345 @@
+"""From a posterior table, labels and options to a report: the trusted half, no model in sight."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import torch
+from torch import Tensor
+
+from latentgauge import __version__
+from latentgauge.cautions import cautions
+from latentgauge.errors import ShapeMismatch
+from latentgauge.measures import dimensions as used
+from latentgauge.measures.intervals import SATURATION, Interval, difference
+from latentgauge.measures.marginals import INFLATION
+from latentgauge.measures.pairs import silent
+from latentgauge.measures.survey import Survey, survey
+from latentgauge.measures.units import Mean, mean_over_units, normal_quantile
+from latentgauge.options import Options
+from latentgauge.posterior import Posterior
+from latentgauge.report import (
+    ESTIMATOR_VERSION,
+    ActiveDimensions,
+    Bottleneck,
+    Collapse,
+    CollapseSigns,
+    DatasetDecomposition,
+    DatasetInformation,
+    Dimension,
+    Environment,
+    Estimate,
+    EstimatorResult,
+    Inputs,
+    LabelDimension,
+    LabelInformation,
+    LucasCurve,
+    LucasPoint,
+    Probe,
+    Report,
+    VariableTypes,
+    Warning,
+)
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A class for each row: codes int64 [N] in 0..len(classes)-1."""
+
+    codes: Tensor
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is analysed. Rows with the same number in `units` [N] are copies or belong together."""
+
+    posterior: Posterior
+    inputs: Inputs
+    labels: Labels | None = None
+    units: Tensor | None = None
+    preflight: tuple[Probe, ...] = ()
+    warnings: tuple[Warning, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ShapeMismatch unless labels and units say something of every row."""
+        told = {"units": self.units, "labels": None if self.labels is None else self.labels.codes}
+        for name, codes in told.items():
+            if codes is not None and codes.shape != (self.posterior.n,):
+                raise ShapeMismatch(
+                    f"{name} do not fit the rows",
+                    expected=f"one number for each of {self.posterior.n} rows",
+                    got=f"shape {list(codes.shape)}",
+                    remedy="give every row one, or leave them out",
+                )
+
+
+def analyse(
+    subject: Subject,
+    *,
+    options: Options,
+    environment: Environment,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> Report:
+    """The whole report. `progress` gets the fraction done and may raise to stop the work."""
+    start = time.perf_counter()
+    z = normal_quantile(options.confidence)
+    found = survey(
+        subject.posterior.mu.cpu(),
+        subject.posterior.logvar.cpu(),
+        units=subject.units,
+        classes=None if subject.labels is None else subject.labels.codes.cpu(),
+        samples=options.samples,
+        seed=options.seed,
+        z=z,
+        device=device,
+        tick=progress,
+    )
+    report = _report(subject, found, options, environment, torch.device(device), z)
+    stages = {f"measures.{name}": seconds for name, seconds in found.seconds.items()}
+    timings = {**subject.timings, "measures": time.perf_counter() - start, **stages}
+    progress(1.0)
+    return report.model_copy(update={"timings": timings})
+
+
+def digest(subject: Subject, options: Options, device: torch.device) -> str:
+    """sha256 over the canonical JSON of all that decides the numbers."""
+    parts: dict[str, object] = {
+        "estimator_version": ESTIMATOR_VERSION,
+        "inputs": subject.inputs.model_dump(mode="json"),
+        "options": options.model_dump(mode="json"),
+        "device": device.type,
+    }
+    if subject.labels is not None:
+        parts["labels"] = [_sha256(subject.labels.codes), list(subject.labels.classes)]
+    if subject.units is not None:
+        parts["units"] = _sha256(subject.units)
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sha256(codes: Tensor) -> str:
+    return hashlib.sha256(codes.to("cpu", torch.int64).contiguous().numpy().tobytes()).hexdigest()
+
+
+def _report(
+    subject: Subject,
+    found: Survey,
+    options: Options,
+    environment: Environment,
+    device: torch.device,
+    z: float,
+) -> Report:
+    posterior = subject.posterior
+    dimensions = _dimensions(posterior, found, options.active_threshold, z)
+    kl = mean_over_units(found.kl.sum(dim=1), found.units)
+    information = _bounds(found.information)
+    return Report(
+        latentgauge_version=__version__,
+        estimator_version=ESTIMATOR_VERSION,
+        created_at=datetime.now(UTC),
+        digest=digest(subject, options, device),
+        inputs=subject.inputs,
+        options=options,
+        n=posterior.n,
+        d=posterior.d,
+        log_n=math.log(posterior.n),
+        confidence=options.confidence,
+        kl=_estimate(kl, z, floor=0.0),
+        kl_per_dimension_mean=kl.value / posterior.d,
+        mutual_information=information,
+        total_correlation=_bounds(difference(found.intervals, [found.information])),
+        dimensionwise_kl=_bounds(found.dimensionwise),
+        marginal_kl=_bounds(found.marginal_kl),
+        dataset_information=_dataset_information(found, z),
+        dataset_decomposition=_decomposition(found, z),
+        active_dimensions=_active_dimensions(posterior, dimensions, options),
+        dimensions=dimensions,
+        collapse=_collapse(posterior, found, dimensions, options.active_threshold),
+        labels=_labels(subject.labels, found, z),
+        estimators=_estimators(found),
+        warnings=[*subject.warnings, *cautions(posterior, found)],
+        preflight=list(subject.preflight),
+        timings={},
+        environment=environment,
+    )
+
+
+def _estimate(
+    mean: Mean, z: float, *, floor: float = -math.inf, ceiling: float = math.inf
+) -> Estimate:
+    """value +- z standard errors, ends kept within what is possible."""
+    error = mean.standard_error
+    if error is None:
+        return Estimate(value=mean.value)
+    return Estimate(
+        value=mean.value,
+        standard_error=error,
+        lower=min(max(mean.value - z * error, floor), mean.value),
+        upper=max(min(mean.value + z * error, ceiling), mean.value),
+    )
+
+
+def _exact(value: float) -> Estimate:
+    return Estimate(value=value, standard_error=0.0, lower=value, upper=value)
+
+
+def _bounds(interval: Interval) -> Estimate:
+    return Estimate(lower=interval.lower, upper=interval.upper)
+
+
+def _dataset_mean(found: Survey) -> Mean:
+    """I_N; a data set of one unit knows its error too, which is none worth naming."""
+    mean = found.joint.dataset
+    return Mean(mean.value, mean.standard_error or 0.0)
+
+
+def _dataset_information(found: Survey, z: float) -> DatasetInformation:
+    estimate = _estimate(_dataset_mean(found), z, floor=0.0, ceiling=found.ceiling)
+    return DatasetInformation(
+        **estimate.model_dump(),
+        ceiling=found.ceiling,
+        saturated=found.joint.dataset.value > found.ceiling - SATURATION,
+    )
+
+
+def _decomposition(found: Survey, z: float) -> DatasetDecomposition:
+    """Its first line is exact, so that the parts add up: KL = I_N + TC + DWKL."""
+    information = _dataset_mean(found)
+    kl = found.kl.mean(dim=0)
+    marginals = [m.dataset for m in found.marginals]
+    total, error = float(kl.sum()), information.standard_error
+    return DatasetDecomposition(
+        kl=_exact(total),
+        information=_estimate(information, z),
+        total_correlation=_estimate(Mean(math.fsum(marginals) - information.value, error), z),
+        dimensionwise_kl=_exact(
+            math.fsum(k - m for k, m in zip(kl.tolist(), marginals, strict=True))
+        ),
+        marginal_kl=_estimate(Mean(total - information.value, error), z),
+    )
+
+
+def _dimensions(posterior: Posterior, found: Survey, threshold: float, z: float) -> list[Dimension]:
+    mean, moved = posterior.mu.mean(dim=0), used.variance_of_mean(posterior.mu)
+    width = posterior.logvar.exp().mean(dim=0)
+    out = []
+    for j in range(posterior.d):
+        interval, apart = found.intervals[j], found.divergences[j]
+        lower = 0.0 if interval.lower is None else interval.lower
+        out.append(
+            Dimension(
+                index=j,
+                name=f"z{j}",
+                mean=float(mean[j]),
+                variance_of_mean=float(moved[j]),
+                mean_of_variance=float(width[j]),
+                kl=_estimate(mean_over_units(found.kl[:, j], found.units), z, floor=0.0),
+                mutual_information=Estimate(
+                    value=found.marginals[j].dataset,
+                    standard_error=found.marginals[j].lower_error,
+                    lower=interval.lower,
+                    upper=interval.upper,
+                ),
+                dimensionwise_kl=Estimate(
+                    value=apart.value,
+                    standard_error=apart.standard_error,
+                    lower=apart.interval.lower,
+                    upper=apart.interval.upper,
+                ),
+                state=used.state(lower, interval.upper, apart.value, threshold=threshold),
+            )
+        )
+    return out
+
+
+def _active_dimensions(
+    posterior: Posterior, dimensions: list[Dimension], options: Options
+) -> ActiveDimensions:
+    active = [x.index for x in dimensions if x.state == "active"]
+    by_variance = used.active_units(posterior.mu, threshold=options.variance_threshold)
+    types = used.variable_types(posterior.logvar)
+    counts = used.lucas_counts(posterior.mu, posterior.logvar)
+    points = zip(used.LUCAS_EPSILONS, counts, strict=True)
+    return ActiveDimensions(
+        count=len(active),
+        undecided=sum(x.state == "undecided" for x in dimensions),
+        indices=active,
+        by_variance_of_mean=int(by_variance.sum()),
+        threshold=options.active_threshold,
+        lucas_curve=LucasCurve(
+            delta=used.LUCAS_DELTA, points=[LucasPoint(epsilon=e, collapsed=c) for e, c in points]
+        ),
+        types=VariableTypes(
+            active=list(types.active), mixed=list(types.mixed), passive=list(types.passive)
+        ),
+    )
+
+
+def _collapse(
+    posterior: Posterior, found: Survey, dimensions: list[Dimension], threshold: float
+) -> Collapse:
+    states = [x.state for x in dimensions]
+    upper = found.information.upper
+    return Collapse(
+        verdict=used.collapse_verdict(states, upper),
+        reasons=used.collapse_reasons(states, upper, threshold=threshold),
+        dimensions=[x.index for x in dimensions if x.state in ("collapsed", "off-prior")],
+        textbook_rule=used.textbook_collapse(posterior.mu, posterior.logvar),
+        signs=CollapseSigns(
+            mean_variance_of_mean=float(used.variance_of_mean(posterior.mu).mean()),
+            mean_logvar=float(posterior.logvar.mean()),
+            mutual_information_upper=upper,
+            active=states.count("active"),
+            collapsed=states.count("collapsed"),
+            off_prior=states.count("off-prior"),
+            undecided=states.count("undecided"),
+        ),
+    )
+
+
+def _labels(labels: Labels | None, found: Survey, z: float) -> LabelInformation | None:
+    if labels is None or found.labels is None or found.labels_by_latent is None:
+        return None
+    bounds, h = found.labels, found.labels.entropy
+    error = bounds.lower.standard_error
+    lower = 0.0 if error is None else max(bounds.lower.value - z * INFLATION * error, 0.0)
+    rate = found.information.upper
+    upper = max(h if rate is None else min(h, rate), lower)
+    relevance = Estimate(lower=lower, upper=upper)
+    fraction = Estimate(lower=lower / h, upper=upper / h) if h > 0 else Estimate()
+    counts = torch.bincount(labels.codes.cpu(), minlength=len(labels.classes))
+    by_latent = enumerate(found.labels_by_latent.tolist())
+    return LabelInformation(
+        classes=list(labels.classes),
+        counts=counts.tolist(),
+        entropy=h,
+        mutual_information=relevance,
+        dataset_mutual_information=_estimate(bounds.dataset, z),
+        fraction=fraction,
+        bottleneck=Bottleneck(rate=_bounds(found.information), relevance=relevance),
+        per_dimension=[
+            LabelDimension(index=j, dataset_mutual_information=_exact(value))
+            for j, value in by_latent
+        ],
+    )
+
+
+def _estimators(found: Survey) -> dict[str, EstimatorResult]:
+    return {
+        "aggregate": EstimatorResult(
+            kind="bounds",
+            bias="I_N lies below I in expectation, the upper bound above it",
+            ceiling=found.ceiling,
+        )
+    }

@@ -1,0 +1,104 @@
+"""Warnings that the numbers themselves call for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from latentgauge.measures.dimensions import named
+from latentgauge.measures.intervals import SATURATION
+from latentgauge.measures.joint import rounding_bound
+from latentgauge.measures.survey import Survey
+from latentgauge.posterior import Posterior
+from latentgauge.report import Warning
+
+FEW_ROWS = 100
+ROWS_PER_DIMENSION = 2
+# sigma below this share of a latent's spread of means: training's floor speaks, not the data.
+DETERMINISTIC = 1e-4
+# Nats that rounding may add before it is worth a word.
+ROUNDING = 1e-4
+
+
+def cautions(posterior: Posterior, found: Survey) -> tuple[Warning, ...]:
+    """Every warning that applies, in a fixed order."""
+    return (
+        *_outputs(posterior),
+        *_widths(posterior),
+        *_rows(posterior, found),
+        *_conflicts(found),
+    )
+
+
+def _outputs(posterior: Posterior) -> Iterator[Warning]:
+    mu, logvar = posterior.mu, posterior.logvar
+    if bool((mu == logvar).all()) and bool((mu != mu[0, 0]).any()):
+        yield Warning(
+            code="identical_outputs",
+            message="mu and logvar are the same numbers: one output was probably read twice",
+            where="posterior",
+        )
+    constant = [f"z{j}" for j, same in enumerate((logvar == logvar[0]).all(dim=0)) if bool(same)]
+    if posterior.n > 1 and constant:
+        yield Warning(
+            code="constant_logvar",
+            message=f"logvar is the same in every row of {len(constant)} dimensions "
+            f"({named(constant)}): a fixed sigma, or a second output that was lost",
+            where="posterior",
+        )
+
+
+def _widths(posterior: Posterior) -> Iterator[Warning]:
+    sigma, spread = (
+        (0.5 * posterior.logvar).exp().amin(dim=0),
+        posterior.mu.std(dim=0, correction=0),
+    )
+    narrow = [f"z{j}" for j, is_so in enumerate(sigma < DETERMINISTIC * spread) if bool(is_so)]
+    if narrow:
+        yield Warning(
+            code="near_deterministic",
+            message=f"sigma falls below {DETERMINISTIC:g} of the spread of the means in "
+            f"{named(narrow)}: the information there is set by the floor under sigma",
+            where="dimensions",
+        )
+    bound = rounding_bound(posterior.mu, posterior.logvar)
+    if bound > ROUNDING:
+        yield Warning(
+            code="rounding",
+            message=f"float64 rounding may change joint figures by up to {bound:.2g} nats",
+            where="mutual_information",
+        )
+
+
+def _rows(posterior: Posterior, found: Survey) -> Iterator[Warning]:
+    units = int(found.units.max()) + 1
+    wanted = max(FEW_ROWS, ROWS_PER_DIMENSION * posterior.d)
+    if units < wanted:
+        yield Warning(
+            code="few_rows",
+            message=f"{units} independent rows for {posterior.d} dimensions; intervals are "
+            f"rough below {wanted}",
+            where="dataset",
+        )
+    if found.joint.dataset.value > found.ceiling - SATURATION:
+        more = math.exp(found.joint.dataset.value + 2.0)
+        yield Warning(
+            code="saturated",
+            message=f"I_N = {found.joint.dataset.value:.4g} is at its ceiling "
+            f"{found.ceiling:.4g} (log of the distinct rows): the population's information may "
+            f"be far above it. More rows would help (well over {more:.2g}), more samples not",
+            where="dataset_information",
+        )
+
+
+def _conflicts(found: Survey) -> Iterator[Warning]:
+    crossed = [f"z{j}" for j, interval in enumerate(found.intervals) if interval.conflict]
+    if found.information.conflict:
+        crossed.insert(0, "the whole code")
+    if crossed:
+        yield Warning(
+            code="estimator_conflict",
+            message=f"a lower bound lies above its upper bound beyond their errors for "
+            f"{named(crossed)}: the rows are no independent draws, or an estimator is at fault",
+            where="mutual_information",
+        )

@@ -1,0 +1,127 @@
+"""What the code tells of labels y: bounds for the population, the data set's own figure beside.
+
+On a code that pins down every row, the data set's I_N(Z;Y) reads H(Y) even for labels that
+mean nothing; the population's bounds are the headline.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentgauge.measures.decomposition import LOG_2PI
+from latentgauge.measures.density import mixture_density
+from latentgauge.measures.gaussian import Gaussian, shrunk_covariance
+from latentgauge.measures.joint import Draws, JointSums, Standardised
+from latentgauge.measures.mixing import cross_fitted
+from latentgauge.measures.pairs import Tick, silent
+from latentgauge.measures.units import Mean, adjusted_mean, entropy_of_counts
+from latentgauge.measures.upper_bound import Components
+
+
+@dataclass(frozen=True)
+class LabelBounds:
+    """H(Y), a lower bound on I(Z;Y) in expectation, and the data set's I_N(Z;Y), in nats."""
+
+    entropy: float
+    lower: Mean
+    dataset: Mean
+
+
+def label_bounds(
+    table: Standardised,
+    draws: Draws,
+    sums: JointSums,
+    parts: Components,
+    *,
+    classes: Tensor,
+    units: Tensor,
+    folds: Tensor,
+) -> LabelBounds:
+    """I(Z;Y) >= H(Y) + E[log p(y|z)] for any p(y|z) that has not seen the row's unit.
+
+    Barber & Agakov 2003; H(Y) is that of these rows' class frequencies. p mixes the class
+    shares of the other units' posteriors at z, the same of the kernel mixtures, a linear
+    discriminant, and the class frequencies.
+    """
+    y, rows = classes[draws.rows], draws.rows
+    shares = [(sums.others[:, 1] - sums.others[:, 0])[:, None]]
+    shares += [parts.kernels_same - parts.kernels]
+    shares += [_learnt(table, draws, classes, folds)]
+    log_p = torch.cat(shares, dim=1).nan_to_num(nan=-math.inf)
+    log_p_y = cross_fitted(log_p, folds[rows])
+    frequency = torch.bincount(classes).double() / len(classes)
+    log_all = sums.log_all()
+    dataset = log_all[:, 1] - log_all[:, 0] - frequency[y].log()
+    lower = log_p_y - frequency[y].log()
+    entropy = entropy_of_counts(torch.bincount(classes))
+    # Known over all rows, so the draws' share of each class adds no error.
+    surprise = -frequency[y].log()[:, None] - entropy
+    return LabelBounds(
+        entropy=entropy,
+        lower=adjusted_mean(lower, units[rows], surprise),
+        dataset=adjusted_mean(dataset, units[rows], surprise),
+    )
+
+
+def _learnt(table: Standardised, draws: Draws, classes: Tensor, folds: Tensor) -> Tensor:
+    """[M, 2] log p(y_i|z_i): a linear discriminant and class frequencies, of the other folds."""
+    out = draws.z.new_empty(len(draws.rows), 2)
+    count = int(classes.max()) + 1
+    for fold in range(int(folds.max()) + 1):
+        mine, rest = folds[draws.rows] == fold, folds != fold
+        y = classes[draws.rows[mine]]
+        counts = torch.bincount(classes[rest], minlength=count).double()
+        # Half a row in each class: one that is rare may be missing from the other folds.
+        log_frequency = ((counts + 0.5) / (counts.sum() + 0.5 * count)).log()
+        out[mine, 1] = log_frequency[y]
+        out[mine, 0] = log_frequency[y]
+        if int(rest.sum()) > 1:
+            scores = _discriminant(table, draws.z[mine], classes, rest) + log_frequency
+            out[mine, 0] = scores.log_softmax(dim=1).gather(1, y[:, None]).squeeze(1)
+    return out
+
+
+def _discriminant(table: Standardised, z: Tensor, classes: Tensor, rest: Tensor) -> Tensor:
+    """[m, C] log N(z; m_y, W + S), W the shrunk covariance within classes; up to a constant."""
+    mu, y = table.mu[rest], classes[rest]
+    count = int(classes.max()) + 1
+    sums = mu.new_zeros(count, mu.shape[1]).index_add_(0, y, mu)
+    n = torch.bincount(y, minlength=count)[:, None].clamp(min=1)
+    means = sums / n
+    within = shrunk_covariance(mu - means[y])
+    noise = table.logvar[rest].exp().mean(dim=0)
+    gaussian = Gaussian.of(torch.zeros_like(noise), within + torch.diag(noise))
+    return torch.stack([gaussian.log_density(z - mean) for mean in means], dim=1)
+
+
+def dataset_information_by_latent(
+    table: Standardised, classes: Tensor, *, tick: Tick = silent
+) -> Tensor:
+    """I_N(z_j; Y) [D] of the data set's own mixture: H(q_j) - sum_y p(y) H(q_j|y).
+
+    Integrals on a grid, so no sampling error; and no statement about a population.
+    """
+    counts = torch.bincount(classes)
+    d = table.mu.shape[1]
+    out = torch.zeros(d, dtype=torch.float64)
+    present = counts.nonzero().flatten().tolist()
+    for j in range(d):
+        mu, var = table.mu[:, j], table.logvar[:, j].exp()
+        if not bool((mu == mu[0]).all() and (var == var[0]).all()) and len(present) > 1:
+            out[j] = mixture_density(mu, var).entropy()
+            for k, y in enumerate(present):
+                mine = classes == y
+                share = float(counts[y]) / len(classes)
+                out[j] -= share * _entropy(mu[mine], var[mine])
+                tick((j + (k + 1) / len(present)) / d)
+    return out
+
+
+def _entropy(mu: Tensor, var: Tensor) -> float:
+    if len(mu) == 1:
+        return 0.5 * (float(var.log()) + 1.0 + LOG_2PI)
+    return mixture_density(mu, var).entropy()

@@ -1,0 +1,204 @@
+"""I_N and the interval for I against closed forms, and the laws that they obey."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from latentgauge.measures.joint import Draws, Standardised, rounding_bound
+from latentgauge.measures.survey import Survey, ceiling, own_stream, survey
+from tests.truth import F64, LinearGaussian, clusters, correlated, generator, independent, normal
+
+Z = 1.96
+
+
+def _survey(mu: torch.Tensor, logvar: torch.Tensor, **given: object) -> Survey:
+    return survey(mu, logvar, z=Z, **given)
+
+
+@pytest.mark.parametrize("rho", [0.4258, 0.5742, 0.6717, 0.7421, 0.7951])
+def test_the_gaussian_table_of_poole_et_al(rho):
+    truth = correlated(rho, 20)
+    found = _survey(*truth.sample(2000, seed=1))
+    joint = found.joint
+    assert found.information.lower <= truth.information <= found.information.upper
+    assert abs(joint.upper.value - truth.information) <= 0.03 + 4 * joint.upper.standard_error
+    most = min(math.log(2000), truth.information + 4 * joint.lower.standard_error)
+    assert joint.lower.value <= most
+
+
+def test_a_code_of_ten_nats_reads_its_dataset_information():
+    truth = independent(10.0, 10)
+    found = _survey(*truth.sample(4096, seed=0))
+    # 7.83 with sd .03 over data sets, from a long run: four of them.
+    assert found.joint.dataset.value == pytest.approx(7.83, abs=0.12)
+    assert found.information.lower < 10.0 < found.information.upper
+
+
+def test_correlated_latents_have_their_total_correlation():
+    truth = LinearGaussian(0.4 * normal(4, 3, seed=2), torch.full((4,), 0.5, dtype=F64))
+    found = _survey(*truth.sample(3000, seed=3))
+    low = sum(i.lower for i in found.intervals) - found.information.upper
+    high = sum(i.upper for i in found.intervals) - found.information.lower
+    assert low <= truth.total_correlation <= high
+    assert found.information.lower <= truth.information <= found.information.upper
+    assert found.marginal_kl.lower <= truth.marginal_kl <= found.marginal_kl.upper
+
+
+def test_separated_clusters_carry_log_k():
+    mu, logvar = clusters(8, 50, 2)
+    found = _survey(mu, logvar)
+    assert found.joint.dataset.value == pytest.approx(math.log(8), abs=1e-6)
+    assert sum(m.dataset for m in found.marginals) == pytest.approx(2 * math.log(8), abs=1e-5)
+    assert math.log(8) - 1e-6 <= found.joint.upper.value <= math.log(8) + 0.03
+
+
+def test_a_constant_posterior_carries_nothing():
+    found = _survey(torch.full((500, 3), 1.5, dtype=F64), torch.full((500, 3), -1.4, dtype=F64))
+    assert abs(found.joint.dataset.value) <= 1e-9
+    assert found.information.upper <= 1e-8
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    truth = LinearGaussian(normal(3, 3, seed=4), torch.full((3,), 0.4, dtype=F64))
+    held = 0
+    for seed in range(40):
+        interval = _survey(*truth.sample(300, seed=100 + seed), seed=seed).information
+        held += interval.lower <= truth.information <= interval.upper
+    # 40 intervals at 95%: fewer than 34 would come by chance once in a thousand times.
+    assert held >= 34
+
+
+def test_the_upper_bound_is_one_on_average():
+    truth = LinearGaussian(torch.eye(4, dtype=F64), torch.full((4,), 0.3, dtype=F64))
+    gaps = []
+    for seed in range(30):
+        found = _survey(*truth.sample(200, seed=seed), seed=seed)
+        gaps.append(found.joint.upper.value - truth.information)
+    gap = torch.tensor(gaps)
+    assert float(gap.mean()) > -3.0 * float(gap.std()) / math.sqrt(30)
+
+
+def _figures(found: Survey) -> torch.Tensor:
+    return torch.tensor(
+        [found.joint.dataset.value, found.joint.upper.value, *(m.dataset for m in found.marginals)]
+    )
+
+
+def _case(n: int = 1500) -> tuple[torch.Tensor, torch.Tensor]:
+    mu = normal(n, 3, seed=5) @ normal(3, 3, seed=6)
+    return mu, 0.3 * normal(n, 3, seed=7) - 1.0
+
+
+def test_shifting_and_scaling_a_latent_changes_nothing():
+    mu, logvar = _case()
+    a = torch.tensor([2.0, 0.01, 30.0], dtype=F64)
+    moved = _survey(mu * a + torch.tensor([5.0, -300.0, 1e4]).double(), logvar + 2.0 * a.log())
+    # Same noise, so only rounding and the marginals' grids differ; and the upper bound's use of
+    # the prior, which stays where it was.
+    difference = (_figures(moved) - _figures(_survey(mu, logvar))).abs()
+    assert float(difference[[0, 2, 3, 4]].max()) < 1e-5
+    assert float(difference[1]) < 2e-3
+
+
+def test_permuting_dimensions_or_rows_changes_nothing_beyond_noise():
+    mu, logvar = _case()
+    base = _survey(mu, logvar)
+    order = [2, 0, 1]
+    turned = _survey(mu[:, order], logvar[:, order])
+    for j, k in enumerate(order):
+        assert turned.marginals[j].dataset == pytest.approx(base.marginals[k].dataset, abs=1e-9)
+    rows = torch.randperm(len(mu), generator=generator(8))
+    shuffled = _survey(mu[rows], logvar[rows])
+    error = 4 * math.hypot(base.joint.dataset.standard_error, shuffled.joint.dataset.standard_error)
+    for other in (turned, shuffled):
+        assert abs(other.joint.dataset.value - base.joint.dataset.value) < error
+    assert shuffled.marginals[0].dataset == pytest.approx(base.marginals[0].dataset, abs=1e-9)
+
+
+def test_doubling_the_data_changes_no_dataset_figure_and_units_keep_the_bound():
+    mu, logvar = _case(800)
+    once = _survey(mu, logvar)
+    units = torch.arange(800).repeat(2)
+    twice = _survey(mu.repeat(2, 1), logvar.repeat(2, 1), units=units)
+    for a, b in zip(once.marginals, twice.marginals, strict=True):
+        assert b.dataset == pytest.approx(a.dataset, abs=1e-9)
+    assert twice.ceiling == pytest.approx(math.log(800), abs=1e-12)
+    error = 4 * math.hypot(once.joint.dataset.standard_error, twice.joint.dataset.standard_error)
+    assert abs(twice.joint.dataset.value - once.joint.dataset.value) < error
+
+
+def test_copies_without_units_would_cap_the_bound_and_with_units_do_not():
+    truth = independent(20.0, 10)
+    mu, logvar = truth.sample(1000, seed=9)
+    units = torch.arange(1000).repeat(2)
+    found = _survey(mu.repeat(2, 1), logvar.repeat(2, 1), units=units)
+    assert found.information.upper > 20.0
+    blind = _survey(mu.repeat(2, 1), logvar.repeat(2, 1))
+    assert blind.information.upper < math.log(2000) + 0.1
+
+
+def test_a_copied_latent_adds_its_information_to_the_total_correlation():
+    mu, logvar = _case()
+    narrow = logvar - 4.0
+    base = _survey(mu, narrow)
+    more = _survey(torch.cat([mu, mu[:, :1]], 1), torch.cat([narrow, narrow[:, :1]], 1))
+    added = sum(m.dataset for m in more.marginals) - sum(m.dataset for m in base.marginals)
+    assert added == pytest.approx(base.marginals[0].dataset, abs=1e-9)
+    # Two looks at one mean carry at most 1/2 log 2 more, nothing once saturated.
+    gain = more.joint.dataset.value - base.joint.dataset.value
+    assert -0.05 <= gain <= 0.5 * math.log(2) + 0.05
+
+
+def test_rotating_a_code_of_equal_sigmas_leaves_its_information():
+    mu, _ = _case()
+    logvar = torch.full_like(mu, -1.5)
+    turn = torch.linalg.qr(normal(3, 3, seed=10)).Q
+    base, turned = _survey(mu, logvar), _survey(mu @ turn, logvar)
+    error = 4 * math.hypot(base.joint.dataset.standard_error, turned.joint.dataset.standard_error)
+    assert abs(base.joint.dataset.value - turned.joint.dataset.value) < error
+
+
+def test_fewer_samples_than_rows_still_mix_over_all_rows():
+    mu, logvar = independent(6.0, 3).sample(3000, seed=11)
+    found = _survey(mu, logvar, samples=500)
+    full = _survey(mu, logvar)
+    error = 4 * math.hypot(found.joint.dataset.standard_error, full.joint.dataset.standard_error)
+    assert abs(found.joint.dataset.value - full.joint.dataset.value) < error
+    assert len(found.joint.lower_rows) == 500
+
+
+def test_draws_are_the_posteriors_own():
+    mu, logvar = _case(50)
+    table = Standardised.of(mu, logvar)
+    draws = Draws.of(table, samples=50, generator=generator(0))
+    assert torch.allclose(
+        (draws.z - table.mu) * (-0.5 * table.logvar).exp(), draws.noise, atol=1e-9
+    )
+    prior = -0.5 * (mu.square() + math.log(2 * math.pi)).sum(dim=1)
+    jacobian = table.scale.log().sum()
+    assert torch.allclose(table.log_prior(table.mu), prior + jacobian, atol=1e-9)
+
+
+def test_a_table_drawn_with_the_seed_of_the_analysis_is_not_taken_for_its_noise():
+    mu = torch.randn(2000, 1, dtype=F64, generator=generator(0))
+    noise = Draws.of(
+        Standardised.of(mu, torch.zeros_like(mu)), samples=2000, generator=own_stream(0)
+    ).noise
+    assert abs(float((noise * mu).mean())) < 4 / math.sqrt(2000)
+
+
+def test_the_ceiling_counts_copies_once_and_mates_apart():
+    mu = torch.tensor([[0.0], [0.0], [1.0], [2.0]]).double()
+    logvar = torch.zeros(4, 1).double()
+    units = torch.tensor([0, 0, 1, 1])
+    assert ceiling(mu, logvar, units) == pytest.approx(1.5 * math.log(2), abs=1e-12)
+    assert ceiling(mu, logvar, torch.arange(4)) == pytest.approx(math.log(4), abs=1e-15)
+
+
+def test_the_rounding_bound_grows_with_distance_in_sigmas():
+    mu = torch.tensor([[-1.0], [1.0]]).double()
+    assert rounding_bound(mu, torch.zeros(2, 1).double()) == pytest.approx(8 * 2.0**-53)
+    assert rounding_bound(mu, torch.full((2, 1), -60.0).double()) > 1e-4

@@ -1,0 +1,101 @@
+"""What a code tells of labels: two-class truths, meaningless labels, rare ones."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import integrate, stats
+
+from latentgauge.measures.survey import Survey, survey
+from tests.truth import F64, generator, independent, normal
+
+
+def _labelled(mu: torch.Tensor, logvar: torch.Tensor, y: torch.Tensor, **given: object) -> Survey:
+    return survey(mu, logvar, classes=y, **given)
+
+
+def _two_gaussians(gap: float) -> float:
+    """I(Z;Y) for z ~ N(+-gap, 1), y fair."""
+
+    def integrand(z: float) -> float:
+        a, b = stats.norm.pdf(z, gap), stats.norm.pdf(z, -gap)
+        return 0.5 * a * math.log(2 * a / (a + b)) + 0.5 * b * math.log(2 * b / (a + b))
+
+    return integrate.quad(integrand, -gap - 12, gap + 12)[0]
+
+
+def test_two_overlapping_classes_have_the_information_of_quadrature():
+    y = torch.arange(3000) % 2
+    mu = 0.8 * normal(3000, 1, seed=0) + (2.0 * y[:, None] - 1.0)
+    found = _labelled(mu, torch.full_like(mu, math.log(0.36)), y)
+    truth = _two_gaussians(1.0)
+    lower = found.labels.lower
+    assert abs(lower.value - truth) < 0.01 + 4 * lower.standard_error
+    assert found.labels.entropy == pytest.approx(math.log(2), abs=1e-12)
+
+
+@pytest.mark.parametrize("information", [5.0, 20.0])
+def test_labels_that_mean_nothing_read_zero_however_saturated_the_code(information):
+    mu, logvar = independent(information, 10).sample(4000, seed=1)
+    y = torch.randint(0, 10, (4000,), generator=generator(2))
+    found = _labelled(mu, logvar, y)
+    lower = found.labels.lower
+    assert lower.value <= 2 * lower.standard_error
+    assert lower.value > -0.02
+    if information == 20.0:
+        assert found.labels.dataset.value == pytest.approx(found.labels.entropy, abs=0.05)
+
+
+def test_a_rare_class_that_is_well_apart_reads_all_of_its_entropy():
+    mu = torch.full((70_000, 1), -1.0, dtype=F64)
+    mu[:50] = 9.0
+    y = torch.zeros(70_000).long()
+    y[:50] = 1
+    found = _labelled(mu, torch.full_like(mu, 2 * math.log(0.1)), y, samples=5000)
+    assert found.labels.entropy == pytest.approx(0.005888, abs=5e-7)
+    assert found.labels.lower.value == pytest.approx(0.005888, abs=1e-5)
+    assert found.labels.dataset.value == pytest.approx(0.005888, abs=1e-6)
+    assert float(found.labels_by_latent[0]) == pytest.approx(0.005888, abs=1e-5)
+
+
+def test_each_latent_has_its_own_figure():
+    y = torch.arange(2000) % 2
+    mu = normal(2000, 3, seed=3)
+    mu[:, 1] = 10.0 * y
+    mu[:, 2] = 7.0
+    found = _labelled(mu, torch.zeros_like(mu), y)
+    by_latent = found.labels_by_latent
+    assert float(by_latent[0]) < 0.01
+    assert float(by_latent[1]) == pytest.approx(math.log(2), abs=1e-4)
+    assert float(by_latent[2]) == 0.0
+
+
+def test_labels_never_tell_more_than_their_entropy_and_the_order_of_rows_is_free():
+    y = torch.arange(1000) % 5
+    mu = normal(1000, 2, seed=4) + y[:, None]
+    logvar = torch.full_like(mu, -2.0)
+    found = _labelled(mu, logvar, y)
+    assert found.labels.lower.value <= found.labels.entropy
+    order = torch.randperm(1000, generator=generator(5))
+    shuffled = _labelled(mu[order], logvar[order], y[order])
+    a, b = found.labels.dataset, shuffled.labels.dataset
+    assert abs(a.value - b.value) < 4 * math.hypot(a.standard_error, b.standard_error)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_a_class_of_one_row_or_a_single_class_stays_finite(n):
+    y = torch.zeros(n).long()
+    y[-1] = 2
+    found = _labelled(normal(n, 2, seed=6), torch.zeros(n, 2, dtype=F64), y)
+    assert math.isfinite(found.labels.lower.value)
+    assert found.labels_by_latent.isfinite().all()
+
+
+def test_labels_follow_their_rows_when_fewer_are_drawn():
+    mu, logvar = independent(20.0, 5).sample(2000, seed=7)
+    y = (torch.arange(2000) >= 1800).long()
+    lower = _labelled(mu, logvar, y, samples=400).labels.lower
+    assert lower.value <= 2 * lower.standard_error
+    assert lower.value > -0.02

@@ -1,0 +1,99 @@
+"""The information of a latent alone: exact for the data set, bounded for the population."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from latentgauge.measures.intervals import marginal_interval
+from latentgauge.measures.joint import Draws, Standardised
+from latentgauge.measures.marginals import Marginal, marginals
+from latentgauge.measures.survey import own_stream
+from latentgauge.measures.units import fold_of_rows
+from tests.truth import F64, generator, normal, probabilistic_pca
+
+
+def _marginals(mu: torch.Tensor, logvar: torch.Tensor, seed: int = 0) -> tuple[Marginal, ...]:
+    table, units = Standardised.of(mu, logvar), torch.arange(len(mu))
+    folds = fold_of_rows(units, own_stream(seed))
+    draws = Draws.of(table, samples=20_000, generator=own_stream(seed))
+    return marginals(table, draws, units=units, folds=folds)
+
+
+def test_a_linear_vae_reads_its_spectrum_and_is_collapsed_below_the_noise():
+    truth = probabilistic_pca([4.0, 2.0, 1.5, 0.8], 1.0)
+    assert truth.informations.tolist() == pytest.approx([0.6931, 0.3466, 0.2027, 0.0], abs=5e-5)
+    for j, m in enumerate(_marginals(*truth.sample(4000, seed=0))):
+        interval = marginal_interval(m, z=1.96)
+        assert interval.lower - 1e-9 <= truth.informations[j] <= interval.upper + 1e-9
+
+
+def test_a_wide_spread_of_means_has_its_closed_form():
+    mu = 3.0 * normal(5000, 1, seed=1)
+    (m,) = _marginals(mu, torch.zeros_like(mu))
+    assert m.dataset <= 1.1513 + 0.02
+    assert abs(m.upper - 1.1513) <= 0.01 + 4 * m.upper_error
+
+
+def test_equal_means_with_two_widths_speak_through_sigma():
+    mu = torch.zeros(2000, 1, dtype=F64)
+    logvar = 2.0 * torch.tensor([0.1, 1.0], dtype=F64).log().repeat(1000)[:, None]
+    (m,) = _marginals(mu, logvar)
+    assert m.dataset == pytest.approx(0.433, abs=5e-4)
+
+
+def test_a_small_variance_of_means_may_carry_much():
+    mu = math.sqrt(0.005) * normal(5000, 1, seed=2)
+    (m,) = _marginals(mu, torch.full_like(mu, 2.0 * math.log(0.001)))
+    interval = marginal_interval(m, z=1.96)
+    assert interval.lower <= 0.5 * math.log(1.0 + 0.005 / 1e-6) <= interval.upper
+
+
+def test_the_interval_of_an_informative_latent_holds_the_truth():
+    sigma = 1.0 / math.sqrt(math.exp(2 * 5.625) - 1.0)
+    mu = normal(5000, 1, seed=3)
+    (m,) = _marginals(mu, torch.full_like(mu, 2.0 * math.log(sigma)))
+    interval = marginal_interval(m, z=1.96)
+    assert interval.lower <= 5.625 <= interval.upper
+    assert interval.upper - interval.lower < 0.25
+
+
+def test_the_upper_bound_is_one_on_average():
+    gaps = []
+    for seed in range(40):
+        mu = normal(150, 1, seed=50 + seed)
+        (m,) = _marginals(mu, torch.full_like(mu, -2.0), seed=seed)
+        gaps.append(m.upper - 0.5 * math.log(1.0 + math.exp(2.0)))
+    gap = torch.tensor(gaps)
+    assert float(gap.mean()) > -3.0 * float(gap.std()) / math.sqrt(40)
+
+
+def test_a_near_deterministic_latent_reads_log_n_below_and_the_density_above():
+    mu = 5.5 * normal(512, 1, seed=4)
+    (m,) = _marginals(mu, torch.full_like(mu, -30.0))
+    assert m.dataset == pytest.approx(math.log(512), abs=1e-5)
+    assert m.upper == pytest.approx(16.705, abs=0.15)
+
+
+def test_widths_beyond_float64_stay_finite_and_below_log_n():
+    for m in _marginals(normal(100, 2, seed=5), 40.0 * normal(100, 2, seed=6)):
+        assert 0.0 <= m.dataset <= math.log(100)
+        assert math.isfinite(m.upper)
+
+
+def test_a_constant_latent_reads_exactly_nothing():
+    mu = torch.cat([torch.full((50, 1), 2.0, dtype=F64), normal(50, 1, seed=7)], dim=1)
+    first, second = _marginals(mu, torch.full_like(mu, -1.0))
+    assert (first.dataset, first.upper, first.lower_error) == (0.0, 0.0, 0.0)
+    assert second.dataset > 0.1
+
+
+def test_one_unit_bounds_nothing():
+    table = Standardised.of(normal(5, 1, seed=8), torch.zeros(5, 1, dtype=F64))
+    zeros = torch.zeros(5).long()
+    draws = Draws.of(table, samples=5, generator=generator(0))
+    (m,) = marginals(table, draws, units=zeros, folds=zeros)
+    interval = marginal_interval(m, z=1.96)
+    assert (interval.lower, interval.upper) == (0.0, None)

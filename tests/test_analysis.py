@@ -1,0 +1,331 @@
+"""The report: its identities, its verdicts, its warnings, and that it never breaks."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from latentgauge.analysis import Labels, Subject, analyse
+from latentgauge.errors import ShapeMismatch
+from latentgauge.options import Options
+from latentgauge.posterior import Posterior
+from latentgauge.report import Environment, Inputs, PosteriorInput, Probe, Report, Warning
+from tests.truth import F64, independent, normal
+
+ENVIRONMENT = Environment(
+    device="cpu", sandbox="none", torch="-", python="-", platform="-", threads=1
+)
+
+
+def _report(mu: torch.Tensor, logvar: torch.Tensor, **given: object) -> Report:
+    y, units, options = given.pop("y", None), given.pop("units", None), Options(**given)
+    labels = None
+    if y is not None:
+        labels = Labels(y.long(), tuple(f"class {k}" for k in range(int(y.max()) + 1)))
+    subject = Subject(Posterior(mu, logvar), Inputs(), labels=labels, units=units)
+    return analyse(subject, options=options, environment=ENVIRONMENT)
+
+
+def _codes(report: Report) -> set[str]:
+    return {warning.code for warning in report.warnings}
+
+
+def _adds_up(report: Report) -> None:
+    parts = report.dataset_decomposition
+    total = parts.information.value + parts.total_correlation.value + parts.dimensionwise_kl.value
+    assert abs(parts.kl.value - total) <= 1e-9 * max(1.0, parts.kl.value)
+    assert parts.kl.value == pytest.approx(report.kl.value, rel=1e-12)
+    rest = parts.kl.value - parts.information.value
+    assert abs(parts.marginal_kl.value - rest) <= 1e-9 * max(1.0, parts.kl.value)
+    _ordered(report.model_dump())
+
+
+def _ordered(node: object) -> None:
+    """Every interval anywhere in the report has its ends in order, around its value."""
+    if isinstance(node, dict):
+        low, high, value = node.get("lower"), node.get("upper"), node.get("value")
+        if low is not None and high is not None:
+            assert low <= high
+            assert value is None or low - 1e-9 <= value <= high + 1e-9
+        for child in node.values():
+            _ordered(child)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            _ordered(child)
+
+
+def test_a_dead_encoder_is_fully_collapsed():
+    report = _report(torch.zeros(1000, 10), torch.zeros(1000, 10))
+    assert report.kl.value == 0.0
+    assert abs(report.dataset_information.value) <= 1e-9
+    assert report.mutual_information.upper <= 1e-6
+    assert report.total_correlation.upper <= 1e-6
+    assert report.collapse.verdict == "full"
+    assert report.collapse.textbook_rule
+    assert report.collapse.dimensions == list(range(10))
+    assert _codes(report) == {"constant_logvar"}
+    _adds_up(report)
+
+
+def test_a_nearly_collapsed_code_has_a_narrow_interval():
+    report = _report(0.01 * normal(1024, 32, seed=0), torch.zeros(1024, 32))
+    low, high = report.mutual_information.lower, report.mutual_information.upper
+    assert low <= 0.0016 <= high
+    assert high - low < 0.02
+    assert (report.active_dimensions.count, report.collapse.verdict) == (0, "full")
+    _adds_up(report)
+
+
+def test_ten_nats_are_within_the_interval_where_the_dataset_reads_less():
+    report = _report(*independent(10.0, 10).sample(4096, seed=1))
+    assert report.mutual_information.lower <= 10.0 <= report.mutual_information.upper
+    assert report.kl.value == pytest.approx(10.06, abs=4 * report.kl.standard_error)
+    assert report.dataset_information.value == pytest.approx(7.83, abs=0.12)
+    assert report.total_correlation.lower == 0.0
+    assert report.collapse.verdict == "none"
+    _adds_up(report)
+
+
+def test_kl_without_information_is_off_prior():
+    mu = torch.full((1000, 3), 1.5)
+    report = _report(mu, torch.full((1000, 3), 2.0 * math.log(0.5)))
+    for dimension in report.dimensions:
+        assert dimension.kl.value == pytest.approx(1.4431, abs=5e-5)
+        assert dimension.dimensionwise_kl.value == pytest.approx(1.4431, abs=5e-5)
+        assert dimension.mutual_information.value == 0.0
+        assert dimension.state == "off-prior"
+    assert report.collapse.verdict == "full"
+    assert not report.collapse.textbook_rule
+    assert any("not the prior" in reason for reason in report.collapse.reasons)
+
+
+def test_a_lost_second_half_is_warned_of():
+    report = _report(3.0 * normal(4000, 4, seed=2), torch.zeros(4000, 4))
+    assert "constant_logvar" in _codes(report)
+    for dimension in report.dimensions:
+        assert dimension.kl.value == pytest.approx(4.5, abs=4 * dimension.kl.standard_error)
+        assert dimension.mutual_information.lower <= 1.1513 <= dimension.mutual_information.upper
+    _adds_up(report)
+
+
+def test_one_output_read_twice_is_warned_of():
+    mu = normal(200, 2, seed=3)
+    assert "identical_outputs" in _codes(_report(mu, mu))
+
+
+def test_a_near_deterministic_image_code_reads_its_ceiling_and_says_so():
+    report = _report(5.5 * normal(512, 48, seed=4), torch.full((512, 48), -30.0))
+    assert report.dataset_information.value == pytest.approx(math.log(512), abs=1e-6)
+    assert report.dataset_information.saturated
+    assert {"near_deterministic", "saturated"} <= _codes(report)
+    assert report.mutual_information.upper > 48 * 16
+    kl = torch.tensor([x.kl.value for x in report.dimensions])
+    assert float(kl.mean()) == pytest.approx(29.625, abs=1.0)
+    _adds_up(report)
+
+
+def test_sums_and_means_over_dimensions_stand_side_by_side():
+    variance = 0.5
+    mean_square = 1.0 + 1.0 - variance + math.log(variance)
+    mu = torch.full((50, 20), math.sqrt(mean_square), dtype=F64)
+    report = _report(mu, torch.full_like(mu, math.log(variance)))
+    assert report.kl.value == pytest.approx(10.0, abs=1e-9)
+    assert report.kl_per_dimension_mean == pytest.approx(0.5, abs=1e-10)
+
+
+def test_every_row_twice_keeps_the_interval_honest():
+    mu, logvar = independent(20.0, 10).sample(2000, seed=5)
+    units = torch.arange(2000).repeat(2)
+    report = _report(mu.repeat(2, 1), logvar.repeat(2, 1), units=units)
+    assert report.mutual_information.lower <= 20.0 <= report.mutual_information.upper
+    assert report.dataset_information.ceiling == pytest.approx(math.log(2000), abs=1e-12)
+    assert report.dataset_information.saturated
+    assert report.log_n == pytest.approx(math.log(4000))
+    _adds_up(report)
+
+
+def test_partial_collapse_names_its_dimensions():
+    mu = normal(3000, 3, seed=6)
+    mu[:, 1] = 0.0
+    logvar = torch.full((3000, 3), -2.0, dtype=F64)
+    logvar[:, 1] = 0.0
+    report = _report(mu, logvar)
+    assert report.collapse.verdict == "partial"
+    assert report.collapse.dimensions == [1]
+    assert report.active_dimensions.indices == [0, 2]
+    assert report.active_dimensions.by_variance_of_mean == 2
+    assert report.active_dimensions.types.passive == [1]
+    assert [x.name for x in report.dimensions] == ["z0", "z1", "z2"]
+    assert report.dimensions[1].state == "collapsed"
+
+
+def test_labels_are_reported_with_their_classes_and_only_when_given():
+    y = torch.arange(1500) % 3
+    mu = normal(1500, 2, seed=7)
+    mu[:, 0] += 8.0 * y
+    report = _report(mu, torch.zeros(1500, 2), y=y)
+    labels = report.labels
+    assert labels.classes == ["class 0", "class 1", "class 2"]
+    assert labels.counts == [500, 500, 500]
+    assert labels.entropy == pytest.approx(math.log(3), abs=1e-12)
+    assert labels.mutual_information.lower > 0.98 * math.log(3)
+    assert labels.mutual_information.upper == labels.entropy
+    assert labels.fraction.upper == 1.0
+    assert labels.bottleneck.rate == report.mutual_information
+    assert labels.bottleneck.relevance == labels.mutual_information
+    assert labels.per_dimension[1].dataset_mutual_information.value < 0.02
+    assert _report(mu, torch.zeros(1500, 2)).labels is None
+    _adds_up(report)
+
+
+def test_meaningless_labels_read_zero_in_the_population():
+    mu, logvar = independent(20.0, 10).sample(3000, seed=8)
+    y = torch.randint(0, 10, (3000,), generator=torch.Generator().manual_seed(9))
+    labels = _report(mu, logvar, y=y).labels
+    assert labels.mutual_information.lower == 0.0
+    assert labels.dataset_mutual_information.value > 2.2
+
+
+def test_a_single_class_has_no_fraction():
+    labels = _report(normal(50, 2, seed=10), torch.zeros(50, 2), y=torch.zeros(50)).labels
+    assert (labels.entropy, labels.mutual_information.upper) == (0.0, 0.0)
+    assert labels.fraction.lower is None
+
+
+def _duplicates() -> tuple[torch.Tensor, torch.Tensor]:
+    sign = torch.where(normal(300, 3, seed=11) > 0, 1e3, -1e3).double()
+    near = sign + 1e-6 * normal(300, 3, seed=12)
+    return near, torch.full((300, 3), math.log(1e-12)).double()
+
+
+def _with_constant_column() -> tuple[torch.Tensor, torch.Tensor]:
+    mu = normal(200, 3, seed=13)
+    mu[:, 1] = 2.0
+    return mu, torch.full((200, 3), -1.0, dtype=F64)
+
+
+@pytest.mark.parametrize(
+    ("mu", "logvar"),
+    [
+        (normal(1, 3, seed=14), normal(1, 3, seed=15)),
+        (normal(2, 3, seed=16), normal(2, 3, seed=17)),
+        (normal(300, 1, seed=18), normal(300, 1, seed=19)),
+        (torch.full((100, 2), 3.0), torch.zeros(100, 2)),
+        _with_constant_column(),
+        (normal(64, 128, seed=20), 0.1 * normal(64, 128, seed=21) - 1.0),
+        _duplicates(),
+        (normal(200, 4, seed=22), torch.full((200, 4), -30.0)),
+        (normal(200, 4, seed=22), torch.full((200, 4), -200.0)),
+        (1e4 + 1e-3 * normal(300, 4, seed=23), torch.full((300, 4), 2 * math.log(1e-3))),
+        (normal(100, 2, seed=24), 40.0 * normal(100, 2, seed=25)),
+    ],
+    ids=["one row", "two rows", "one latent", "equal rows", "constant column", "more latents "
+         "than rows", "near-duplicates", "logvar -30", "logvar -200", "offset", "wild widths"],
+)  # fmt: skip
+@pytest.mark.parametrize("labelled", [False, True])
+def test_every_report_is_complete_and_finite(mu, logvar, labelled):
+    y = torch.arange(len(mu)) % 2 if labelled else None
+    report = _report(mu, logvar, y=y)
+    text = report.to_json()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the report"))
+    _ordered(report.model_dump())
+
+
+def test_one_unit_leaves_the_upper_ends_open():
+    report = _report(normal(30, 2, seed=26), torch.zeros(30, 2), units=torch.zeros(30).long())
+    assert report.mutual_information.lower == 0.0
+    assert report.mutual_information.upper is None
+    assert report.total_correlation.lower == 0.0
+    assert report.collapse.verdict == "undecided"
+    assert "few_rows" in _codes(report)
+
+
+def test_rounding_is_warned_of_when_sigma_is_below_the_digits_of_mu():
+    report = _report(normal(100, 2, seed=27), torch.full((100, 2), -80.0))
+    assert "rounding" in _codes(report)
+    assert "rounding" not in _codes(_report(normal(100, 2, seed=27), torch.zeros(100, 2)))
+
+
+def test_the_same_input_gives_the_same_bytes():
+    mu, logvar = normal(700, 3, seed=28), normal(700, 3, seed=29) - 1.0
+    y = torch.arange(700) % 3
+    first, second = (
+        _report(mu, logvar, y=y).model_dump_json(exclude={"created_at", "timings", "environment"})
+        for _ in range(2)
+    )
+    assert first == second
+    other = _report(mu, logvar, y=y, seed=1)
+    assert other.dataset_information.value != json.loads(first)["dataset_information"]["value"]
+
+
+def _with_input(sha256: str) -> Subject:
+    inputs = Inputs(
+        posterior=PosteriorInput(
+            sha256=sha256, format="npz", second_output="logvar", dtype="float64", repeated_rows=0
+        )
+    )
+    return Subject(Posterior(torch.zeros(5, 1), torch.zeros(5, 1)), inputs)
+
+
+def test_the_digest_follows_all_that_decides_the_numbers():
+    def digest(subject: Subject, **options: object) -> str:
+        return analyse(subject, options=Options(**options), environment=ENVIRONMENT).digest
+
+    base = _with_input("a")
+    labelled = Subject(base.posterior, base.inputs, labels=Labels(torch.arange(5) % 2, ("a", "b")))
+    together = Subject(base.posterior, base.inputs, units=torch.zeros(5).long())
+    subjects = (base, _with_input("b"), labelled, together)
+    assert len({*map(digest, subjects), digest(base, seed=1)}) == 5
+    assert digest(base) == digest(_with_input("a"))
+
+
+def test_what_came_before_is_carried_into_the_report():
+    probe = Probe(probe="batch independence", passed=True, detail="-")
+    warning = Warning(code="input_range", message="-", where="dataset")
+    subject = Subject(
+        Posterior(torch.zeros(5, 1), torch.zeros(5, 1)),
+        Inputs(),
+        preflight=(probe,),
+        warnings=(warning,),
+        timings={"encoding": 1.5},
+    )
+    report = analyse(subject, options=Options(), environment=ENVIRONMENT)
+    assert report.preflight == [probe]
+    assert report.warnings[0] == warning
+    assert report.timings["encoding"] == 1.5
+    assert {"measures", "measures.pairs", "measures.upper_bound"} <= set(report.timings)
+
+
+@pytest.mark.parametrize("given", ["labels", "units"])
+def test_labels_or_units_of_other_rows_are_refused(given):
+    codes = torch.zeros(4).long()
+    told = {"labels": Labels(codes, ("a",)), "units": codes}[given]
+    with pytest.raises(ShapeMismatch, match=f"{given} do not fit the rows.*each of 5 rows"):
+        Subject(Posterior(torch.zeros(5, 1), torch.zeros(5, 1)), Inputs(), **{given: told})
+
+
+def test_confidence_widens_every_interval():
+    mu, logvar = normal(500, 2, seed=30), torch.full((500, 2), -1.0)
+    narrow, wide = _report(mu, logvar, confidence=0.6), _report(mu, logvar, confidence=0.99)
+    assert wide.mutual_information.upper > narrow.mutual_information.upper
+    assert wide.mutual_information.lower < narrow.mutual_information.lower
+    assert wide.kl.upper > narrow.kl.upper
+
+
+def test_progress_rises_to_one_and_may_stop_the_work():
+    mu, logvar = normal(1500, 3, seed=31), torch.zeros(1500, 3)
+    subject = Subject(Posterior(mu, logvar), Inputs())
+    seen: list[float] = []
+    analyse(subject, options=Options(), environment=ENVIRONMENT, progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+    def stop(done: float) -> None:
+        if done > 0.4:
+            raise InterruptedError("canceled")
+
+    with pytest.raises(InterruptedError, match="canceled"):
+        analyse(subject, options=Options(), environment=ENVIRONMENT, progress=stop)

@@ -1,0 +1,131 @@
+"""Tables without any encoder: the cases that people meet, and their right answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latentgauge.errors import InvalidOption, WrongOutput
+from latentgauge.local import analyse_files, analyse_table
+from latentgauge.options import Options
+from latentgauge.report import Estimate, Report
+from tests.models import Linear, npz, rows, scripted
+
+
+def analysed(tmp_path: Path, data: bytes, **options: Any) -> Report:
+    file = tmp_path / "table"
+    file.write_bytes(data)
+    return analyse_table(file, options=Options(**options), progress=lambda *_: None)
+
+
+def holds(interval: Estimate, truth: float) -> bool:
+    assert interval.lower is not None
+    assert interval.upper is not None
+    return interval.lower <= truth <= interval.upper
+
+
+def test_a_dead_encoder_reads_zero_and_full_collapse(tmp_path: Path) -> None:
+    report = analysed(tmp_path, npz(mu=np.zeros((1000, 10)), logvar=np.zeros((1000, 10))))
+    assert report.kl.value == 0
+    assert report.mutual_information.upper is not None
+    assert report.mutual_information.upper <= 1e-9
+    assert report.collapse.verdict == "full"
+    assert report.inputs.posterior is not None
+    assert report.inputs.posterior.repeated_rows == 999
+
+
+def test_a_rare_label_reads_all_of_its_entropy(tmp_path: Path) -> None:
+    n, positives = 70_000, 50
+    y = np.arange(n) < positives
+    mu = np.where(y, 9.0, -1.0)[:, None]
+    report = analysed(tmp_path, npz(mu=mu, sigma=np.full((n, 1), 0.1), y=y))
+    assert report.labels is not None
+    p = positives / n
+    entropy = -p * np.log(p) - (1 - p) * np.log1p(-p)
+    assert report.labels.entropy == pytest.approx(entropy, abs=1e-12)
+    assert report.labels.mutual_information.upper == pytest.approx(entropy, rel=1e-6)
+    assert report.labels.mutual_information.lower is not None
+    assert report.labels.mutual_information.lower >= 0.99 * entropy
+
+
+def test_every_row_twice_still_holds_the_truth_and_is_said(tmp_path: Path) -> None:
+    # D = 10 latents of 2 nats each: sigma^2 = 1 / (e^4 - 1).
+    rng = np.random.default_rng(5)
+    mu = rng.normal(size=(2000, 10))
+    sigma = np.full_like(mu, (np.exp(4) - 1) ** -0.5)
+    report = analysed(tmp_path, npz(mu=np.tile(mu, (2, 1)), sigma=np.tile(sigma, (2, 1))))
+    assert report.inputs.posterior is not None
+    assert report.inputs.posterior.repeated_rows == 2000
+    assert holds(report.mutual_information, 20)
+    assert report.dataset_information.ceiling == pytest.approx(np.log(2000))
+    assert "repeated_rows" in {w.code for w in report.warnings}
+
+
+@pytest.mark.parametrize(
+    ("second_output", "information"), [("logvar", 1.0635), ("log_sigma", 2.0091)]
+)
+def test_the_second_output_is_read_as_it_is_named(
+    tmp_path: Path, second_output: str, information: float
+) -> None:
+    mu = np.random.default_rng(1).normal(size=(4000, 1))
+    report = analysed(tmp_path, npz(mu=mu, **{second_output: np.full_like(mu, -2)}))
+    assert holds(report.dimensions[0].mutual_information, information)
+
+
+def test_a_sigma_that_is_not_positive_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WrongOutput, match="sigma is not above 0 in rows 0, 1"):
+        analysed(tmp_path, npz(mu=np.ones((2, 1)), sigma=np.full((2, 1), -2.0)))
+
+
+def test_rows_of_one_group_are_one_unit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    patients = np.repeat(np.arange(40), 10)
+    mu = rng.normal(size=(40, 2))[patients] + 0.01 * rng.normal(size=(400, 2))
+    data = {"mu": mu, "sigma": np.full_like(mu, 0.1)}
+    alone = analysed(tmp_path, npz(**data))
+    grouped = analysed(tmp_path, npz(**data, group=patients))
+    assert grouped.kl.standard_error is not None
+    assert alone.kl.standard_error is not None
+    # Ten rows a patient that agree: the error over patients is near sqrt(10) times as large.
+    assert grouped.kl.standard_error > 2 * alone.kl.standard_error
+
+
+def test_an_encoder_here_gives_the_numbers_of_its_table(tmp_path: Path) -> None:
+    encoder, data = tmp_path / "e", tmp_path / "d"
+    x = rows(300)
+    encoder.write_bytes(scripted(Linear()))
+    data.write_bytes(npz(x=x))
+    stages: list[str] = []
+    report = analyse_files(
+        encoder, data, options=Options(), progress=lambda stage, _: stages.append(stage)
+    )
+    mu = x @ Linear().weight.detach().numpy()
+    table = analysed(tmp_path, npz(mu=mu, logvar=np.full_like(mu, -2)))
+    assert report.kl.value == pytest.approx(table.kl.value, rel=1e-5)
+    assert report.mutual_information.upper == pytest.approx(
+        table.mutual_information.upper, rel=1e-4
+    )
+    assert set(stages) == {"encoding", "measuring"}
+    assert report.environment.sandbox == "in_process"
+
+
+def test_a_device_that_is_not_here_is_refused(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a cuda device")
+    with pytest.raises(InvalidOption, match="no cuda device"):
+        analysed(tmp_path, npz(mu=np.ones((2, 1)), sigma=np.ones((2, 1))), device="cuda")
+
+
+def test_keep_leaves_rows_of_a_table_out(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    mu = rng.normal(size=(200, 2))
+    mu[7] = np.nan
+    sigma = np.full_like(mu, 0.5)
+    keep = np.arange(200) != 7
+    report = analysed(tmp_path, npz(mu=mu, sigma=sigma, keep=keep))
+    assert report.n == 199

@@ -1,0 +1,85 @@
+"""Encoders whose information is known in closed form, in nats."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+F64 = torch.float64
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, dtype=F64, generator=generator(seed))
+
+
+@dataclass(frozen=True)
+class LinearGaussian:
+    """z = W x + sigma eps for x ~ N(0, I): mu = W x, C = W W^T + diag(sigma^2) over the data."""
+
+    W: Tensor
+    variance: Tensor
+
+    @property
+    def covariance(self) -> Tensor:
+        return self.W @ self.W.T + torch.diag(self.variance)
+
+    @property
+    def information(self) -> float:
+        """I(X;Z) = 1/2 log det C - 1/2 sum log sigma_j^2."""
+        return 0.5 * float(torch.logdet(self.covariance) - self.variance.log().sum())
+
+    @property
+    def informations(self) -> Tensor:
+        """I(X;z_j) = 1/2 log(C_jj / sigma_j^2)."""
+        return 0.5 * (self.covariance.diagonal() / self.variance).log()
+
+    @property
+    def total_correlation(self) -> float:
+        return float(self.informations.sum()) - self.information
+
+    @property
+    def marginal_kl(self) -> float:
+        """KL(N(0, C) || N(0, I))."""
+        C = self.covariance
+        return 0.5 * float(C.trace() - len(C) - torch.logdet(C))
+
+    def sample(self, n: int, *, seed: int) -> tuple[Tensor, Tensor]:
+        x = normal(n, self.W.shape[1], seed=seed)
+        return x @ self.W.T, self.variance.log().expand(n, -1).clone()
+
+
+def independent(information: float, d: int) -> LinearGaussian:
+    """mu ~ N(0, 1), one sigma: each of d latents carries information / d."""
+    variance = 1.0 / (math.exp(2.0 * information / d) - 1.0)
+    return LinearGaussian(torch.eye(d, dtype=F64), torch.full((d,), variance, dtype=F64))
+
+
+def probabilistic_pca(eigenvalues: list[float], noise: float) -> LinearGaussian:
+    """A linear VAE at its optimum: q(z) = N(0, I), I_j = KL_j = 1/2 log(lambda_j / s^2)."""
+    variance = torch.tensor([min(noise / x, 1.0) for x in eigenvalues], dtype=F64)
+    return LinearGaussian(torch.diag((1.0 - variance).sqrt()), variance)
+
+
+def correlated(rho: float, d: int) -> LinearGaussian:
+    """d pairs of correlation rho (Poole et al. 2019): I = -d/2 log(1 - rho^2)."""
+    eye = torch.eye(d, dtype=F64)
+    return LinearGaussian(rho * eye, torch.full((d,), 1.0 - rho**2, dtype=F64))
+
+
+def clusters(k: int, per: int, d: int) -> tuple[Tensor, Tensor]:
+    """k far-apart posteriors on a diagonal line: I = log k, TC = (d - 1) log k for this data."""
+    centre = 100.0 * torch.arange(k, dtype=F64).repeat_interleave(per)
+    return centre[:, None].expand(-1, d).clone(), torch.zeros(k * per, d, dtype=F64)
+
+
+def brute_log_q(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    """log q(z_i|x_j), [M, N], by the definition of a Gaussian."""
+    t = (z[:, None] - mu) / (0.5 * logvar).exp()
+    return -0.5 * (t.square() + logvar + math.log(2.0 * math.pi)).sum(dim=2)
