@@ -95,7 +95,7 @@ def encode(
         feed, layout_probe = _fitting_feed(model, x, options)
         parts, size = _run_batches(feed, len(x), options.batch_size, progress)
         mu, second = (torch.cat(column) for column in zip(*parts, strict=True))
-        _check_finite(mu, second)
+        _check_finite(mu, second, x)
         probes = (
             layout_probe,
             Probe(probe="batches", passed=True, detail=f"{len(x)} rows in batches of {size}"),
@@ -370,7 +370,7 @@ def _described(output: Any) -> str:
     return f"a {type(output).__name__}"
 
 
-def _check_finite(mu: Tensor, second: Tensor) -> None:
+def _check_finite(mu: Tensor, second: Tensor, x: Array) -> None:
     bad = ~(torch.isfinite(mu) & torch.isfinite(second)).all(1)
     rows = torch.nonzero(bad).flatten().tolist()
     if rows:
@@ -378,7 +378,8 @@ def _check_finite(mu: Tensor, second: Tensor) -> None:
         raise NonFiniteOutput(
             f"the encoder puts out NaN or infinity for {len(rows)} of {len(bad)} rows",
             expected="finite mu and second output in every row",
-            got=f"NaN or infinity in rows {named}, counted from 0",
+            got=f"NaN or infinity in rows {named}, counted from 0, for {x.dtype} input from "
+            f"{x.min():g} to {x.max():g} before input_scale",
             remedy="check the scale of the rows (input_scale) and, in half precision, for overflow",
         )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from latentgauge.analysis import Labels, Subject
 from latentgauge.datasets.rows import Dataset, row_units, table_warnings, value_range, warnings_of
 from latentgauge.encoded import Encoded
+from latentgauge.errors import NonFiniteOutput, WrongOutput
 from latentgauge.options import Options
 from latentgauge.posterior import Posterior
 from latentgauge.report import (
@@ -22,6 +23,7 @@ from latentgauge.report import (
     Inputs,
     PosteriorInput,
     Probe,
+    Warning,
 )
 
 Array = NDArray[Any]
@@ -44,8 +46,9 @@ def encoded_subject(
         WrongOutput, NonFiniteOutput: the outputs are no posterior of these rows.
     """
     units, repeated = _units(dataset.x, group=dataset.group)
+    warnings = warnings_of(dataset, repeated, options)
     return Subject(
-        posterior=_posterior(encoded.mu, encoded.second, options.second_output),
+        posterior=_posterior_of_rows(encoded, options, warnings),
         inputs=Inputs(
             encoder=EncoderInput(
                 sha256=encoder_sha256,
@@ -67,7 +70,7 @@ def encoded_subject(
         labels=_labels(dataset),
         units=units,
         preflight=encoded.probes,
-        warnings=warnings_of(dataset, repeated, options),
+        warnings=warnings,
         timings=dict(timings),
     )
 
@@ -133,6 +136,22 @@ def _units(*tables: Array, group: NDArray[np.int64] | None) -> tuple[torch.Tenso
     if len(copies) > _COPIES_AT_MOST * distinct:
         return (None if group is None else torch.from_numpy(group)), repeated
     return torch.from_numpy(row_units(*tables, group=group)), repeated
+
+
+def _posterior_of_rows(
+    encoded: Encoded, options: Options, warnings: tuple[Warning, ...]
+) -> Posterior:
+    """The posterior; what is wrong with it most often comes from the rows' scale, so say that."""
+    try:
+        return _posterior(encoded.mu, encoded.second, options.second_output)
+    except (WrongOutput, NonFiniteOutput) as fault:
+        scale = [warning.message for warning in warnings if warning.code == "input_range"]
+        raise type(fault)(
+            fault.detail,
+            expected=fault.expected,
+            got="; ".join([fault.got, *scale]),
+            remedy=fault.remedy,
+        ) from None
 
 
 def _posterior(mu: Array, second: Array, second_output: str) -> Posterior:

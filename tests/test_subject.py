@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from latentgauge.errors import InvalidOption, WrongOutput
 from latentgauge.local import analyse_files, analyse_table
@@ -129,3 +130,23 @@ def test_keep_leaves_rows_of_a_table_out(tmp_path: Path) -> None:
     keep = np.arange(200) != 7
     report = analysed(tmp_path, npz(mu=mu, sigma=sigma, keep=keep))
     assert report.n == 199
+
+
+class Loud(nn.Module):
+    """Trained on [0, 1]: on 0..255 its logvar is far beyond any that works."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x[:, :2], 10 * x[:, :2]
+
+
+def test_absurd_outputs_of_unscaled_bytes_name_the_range_that_was_seen(tmp_path: Path) -> None:
+    encoder, data = tmp_path / "e", tmp_path / "d"
+    encoder.write_bytes(scripted(Loud()))
+    data.write_bytes(npz(x=np.random.default_rng(0).integers(0, 256, (50, 6), dtype=np.uint8)))
+    with pytest.raises(WrongOutput, match="values of no working encoder") as caught:
+        analyse_files(encoder, data, options=Options(), progress=lambda *_: None)
+    assert "the rows are uint8 from 0 to 255 and go in unscaled" in caught.value.got
+    report = analyse_files(
+        encoder, data, options=Options(input_scale=255), progress=lambda *_: None
+    )
+    assert report.n == 50
