@@ -32,7 +32,7 @@ bench: install-dev
 	$(BIN)/python -m benchmarks
 
 chaos: install-dev
-	$(BIN)/python -m pytest tests/chaos --override-ini timeout=600 -m chaos
+	$(BIN)/python -m pytest tests/chaos -m chaos --timeout 600
 
 clean:
 	rm -rf .venv data demo-*.json demo-*.html .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

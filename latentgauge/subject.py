@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from latentgauge.analysis import Labels, Subject
-from latentgauge.datasets.rows import Dataset, row_units, table_warnings, value_range, warnings_of
+from latentgauge.datasets.rows import Dataset, Units, value_range, warnings_of
 from latentgauge.encoded import Encoded
 from latentgauge.errors import NonFiniteOutput, WrongOutput
 from latentgauge.options import Options
@@ -27,8 +27,6 @@ from latentgauge.report import (
 )
 
 Array = NDArray[Any]
-# Of each distinct row on average; beyond it the rows are draws of a discrete distribution.
-_COPIES_AT_MOST = 10
 
 
 def encoded_subject(
@@ -45,8 +43,8 @@ def encoded_subject(
     Raises:
         WrongOutput, NonFiniteOutput: the outputs are no posterior of these rows.
     """
-    units, repeated = _units(dataset.x, group=dataset.group)
-    warnings = warnings_of(dataset, repeated, options)
+    units = Units.of(dataset.x, group=dataset.group)
+    warnings = (*warnings_of(dataset, options), *units.warnings("dataset.x"))
     return Subject(
         posterior=_posterior_of_rows(encoded, options, warnings),
         inputs=Inputs(
@@ -63,12 +61,12 @@ def encoded_subject(
                 shape=list(dataset.x.shape[1:]),
                 dtype=str(dataset.x.dtype),
                 range=value_range(dataset.x),
-                repeated_rows=repeated,
+                repeated_rows=units.repeated,
                 labels=None if dataset.codes is None else len(dataset.classes),
             ),
         ),
         labels=_labels(dataset),
-        units=units,
+        units=_tensor(units),
         preflight=encoded.probes,
         warnings=warnings,
         timings=dict(timings),
@@ -91,7 +89,7 @@ def table_subject(
     """
     mu = np.asarray(table.x)
     second = second[table.origin]
-    units, repeated = _units(mu, second, group=table.group)
+    units = Units.of(mu, second, group=table.group)
     probe = Probe(probe="second_output", passed=True, detail=f"the array {second_output}")
     return Subject(
         posterior=_posterior(mu, second, second_output),
@@ -101,13 +99,13 @@ def table_subject(
                 format="npz",
                 second_output=second_output,
                 dtype=str(mu.dtype),
-                repeated_rows=repeated,
+                repeated_rows=units.repeated,
             )
         ),
         labels=_labels(table),
-        units=units,
+        units=_tensor(units),
         preflight=(probe,),
-        warnings=table_warnings(len(mu), repeated),
+        warnings=units.warnings("posterior"),
         timings=dict(timings),
     )
 
@@ -122,20 +120,6 @@ def environment(device: str, sandbox: str) -> Environment:
         platform=platform.platform(),
         threads=torch.get_num_threads(),
     )
-
-
-def _units(*tables: Array, group: NDArray[np.int64] | None) -> tuple[torch.Tensor | None, int]:
-    """Which rows are one unit, and how many are copies of an earlier row.
-
-    A few rows twice are copies. Where distinct rows are few against all (a constant posterior,
-    two values), equal rows are draws from a discrete distribution, and each stands for itself.
-    """
-    copies = row_units(*tables)
-    distinct = len(np.unique(copies))
-    repeated = len(copies) - distinct
-    if len(copies) > _COPIES_AT_MOST * distinct:
-        return (None if group is None else torch.from_numpy(group)), repeated
-    return torch.from_numpy(row_units(*tables, group=group)), repeated
 
 
 def _posterior_of_rows(
@@ -166,3 +150,7 @@ def _labels(dataset: Dataset) -> Labels | None:
     if dataset.codes is None:
         return None
     return Labels(torch.from_numpy(np.array(dataset.codes)), dataset.classes)
+
+
+def _tensor(units: Units) -> torch.Tensor | None:
+    return None if units.of_row is None else torch.from_numpy(units.of_row)

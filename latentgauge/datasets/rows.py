@@ -19,6 +19,8 @@ from latentgauge.report import Warning
 Array = NDArray[Any]
 _NAMED = 10  # rows that a message names before it counts the rest
 _BLOCK = 1 << 24  # bytes of rows that are looked at together
+# Copies of each distinct row, on average; beyond it the rows are draws of a discrete distribution.
+_COPIES_AT_MOST = 10
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,41 @@ def _joined(copies: NDArray[np.int64], group: NDArray[np.int64]) -> NDArray[np.i
         unit = lowest
 
 
-def warnings_of(dataset: Dataset, repeated: int, options: Options) -> tuple[Warning, ...]:
+@dataclass(frozen=True)
+class Units:
+    """Which rows are one unit [N], None when each is its own; how many copy an earlier row.
+
+    A few rows twice are copies, and kept together. Where distinct rows are few against all (a
+    constant posterior, two values), equal rows are draws from a discrete distribution, and each
+    stands for itself.
+    """
+
+    of_row: NDArray[np.int64] | None
+    repeated: int
+    together: bool
+
+    @classmethod
+    def of(cls, *tables: Array, group: NDArray[np.int64] | None) -> Units:
+        n, distinct = len(tables[0]), len(np.unique(row_units(*tables)))
+        together = n <= _COPIES_AT_MOST * distinct
+        return cls(row_units(*tables, group=group) if together else group, n - distinct, together)
+
+    def warnings(self, where: str) -> tuple[Warning, ...]:
+        if not self.repeated:
+            return ()
+        read = (
+            "are kept together and count as one"
+            if self.together
+            else (
+                "stand for themselves: so few distinct rows are read as draws of a discrete "
+                "distribution"
+            )
+        )
+        message = f"{self.repeated} rows are copies of earlier rows; copies {read}"
+        return (Warning(code="repeated_rows", message=message, where=where),)
+
+
+def warnings_of(dataset: Dataset, options: Options) -> tuple[Warning, ...]:
     """What a person should know of the rows before they read the figures."""
     found = []
     low, high = value_range(dataset.x)
@@ -197,8 +233,6 @@ def warnings_of(dataset: Dataset, repeated: int, options: Options) -> tuple[Warn
                 where="dataset.x",
             )
         )
-    if repeated:
-        found.append(_repeated(repeated, len(dataset), "dataset.x"))
     if dataset.factors is not None:
         found.append(
             Warning(
@@ -208,17 +242,3 @@ def warnings_of(dataset: Dataset, repeated: int, options: Options) -> tuple[Warn
             )
         )
     return tuple(found)
-
-
-def table_warnings(n: int, repeated: int) -> tuple[Warning, ...]:
-    """The same of a posterior table."""
-    return (_repeated(repeated, n, "posterior"),) if repeated else ()
-
-
-def _repeated(repeated: int, n: int, where: str) -> Warning:
-    return Warning(
-        code="repeated_rows",
-        message=f"{repeated} of {n} rows are copies of earlier rows; a few copies are kept "
-        "together and count as one, while values of which there are few in all are draws",
-        where=where,
-    )

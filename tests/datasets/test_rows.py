@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentgauge.datasets.rows import assemble, name_rows, row_units, value_range, warnings_of
+from latentgauge.datasets.rows import (
+    Units,
+    assemble,
+    name_rows,
+    row_units,
+    value_range,
+    warnings_of,
+)
 from latentgauge.errors import NonFiniteInput, UnreadableDataset
 from latentgauge.options import Options
 from tests.models import rows
@@ -121,12 +128,35 @@ def test_units_are_the_connected_components_of_copies_and_groups(
 def test_integers_that_go_in_unscaled_are_warned_about(
     x: Any, options: Options, codes: list[str]
 ) -> None:
-    found = warnings_of(assemble({"x": x}, ()), 0, options)
+    found = warnings_of(assemble({"x": x}, ()), options)
     assert [w.code for w in found] == codes
 
 
-def test_copies_and_factors_are_said() -> None:
+def test_factors_are_said_to_be_left_alone() -> None:
     dataset = assemble({"x": rows(4), "factors": np.ones((4, 1))}, ())
-    found = warnings_of(dataset, 2, Options())
-    assert [w.code for w in found] == ["repeated_rows", "not_measured"]
-    assert "2 of 4 rows are copies" in found[0].message
+    assert [w.code for w in warnings_of(dataset, Options())] == ["not_measured"]
+
+
+def test_a_few_copies_are_one_unit_and_that_is_said() -> None:
+    units = Units.of(np.array([[1], [2], [1], [3]]), group=None)
+    assert units.of_row is not None
+    assert units.of_row[0] == units.of_row[2]
+    assert len(set(units.of_row.tolist())) == 3
+    (warning,) = units.warnings("dataset.x")
+    assert warning.message == (
+        "1 rows are copies of earlier rows; copies are kept together and count as one"
+    )
+
+
+def test_a_few_values_in_all_are_draws_and_that_is_said() -> None:
+    x = np.array([[0], [1]] * 30)
+    units = Units.of(x, group=None)
+    assert units.of_row is None
+    assert units.repeated == 58
+    assert "draws of a discrete distribution" in units.warnings("posterior")[0].message
+    group = np.arange(60) // 6
+    assert Units.of(x, group=group).of_row is group
+
+
+def test_rows_without_copies_are_not_warned_about() -> None:
+    assert Units.of(rows(5), group=None).warnings("dataset.x") == ()
