@@ -35,7 +35,7 @@ chaos: install-dev
 	$(BIN)/python -m pytest tests/chaos -m chaos --timeout 600
 
 clean:
-	rm -rf .venv data demo-*.json demo-*.html .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv demo-*.json demo-*.html .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # Locks hold everything but torch, for every Python from 3.11 on.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml

@@ -214,6 +214,7 @@ _MAY_BE_SET = frozenset(
     for name in (
         "MAX_UPLOAD_BYTES",
         "MAX_UNPACKED_BYTES",
+        "MAX_ROWS",
         "WORKER_DEVICE",
         "ENCODING_SECONDS",
         "ENCODING_MEMORY_BYTES",

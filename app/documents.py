@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
@@ -11,9 +12,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from app.problems import Problem, problem_of
-from jobs.ledger import Job, Ledger
+from jobs.ledger import Job, Ledger, job_id_like
 from jobs.states import State
-from latentgauge.errors import InvalidGate, InvalidRequest, from_problem
+from latentgauge.errors import InvalidGate, InvalidRequest, NotFound, from_problem
 from latentgauge.gates import Verdict, judge, parse_gates
 from latentgauge.report import Report
 
@@ -91,17 +92,31 @@ def _time(seconds: float) -> datetime:
 def _verdict(job: Job, ledger: Ledger) -> tuple[Verdict | None, Problem | None]:
     if job.error is not None:
         return None, Problem(**problem_of(from_problem(job.error)))
-    report = ledger.report(job.digest) if job.gates and job.state == State.SUCCEEDED else None
-    if report is None:
+    if not job.gates or job.state != State.SUCCEEDED:
         return None, None
     try:
-        return _judged(job.gates, report), None
-    except InvalidGate as error:  # an index beyond the latents that the encoder turned out to have
+        return judged(job.gates, job.digest, ledger), None
+    except (InvalidGate, NotFound) as error:
+        # An index beyond the latents that the encoder turned out to have; a report just deleted.
         return None, Problem(**problem_of(error))
 
 
-@lru_cache(maxsize=256)
-def _judged(gates: tuple[str, ...], report: str) -> Verdict:
+@lru_cache(maxsize=4096)
+def judged(gates: tuple[str, ...], digest: str, ledger: Ledger) -> Verdict:
+    """The verdict on a stored report.
+
+    Raises:
+        InvalidGate: an index beyond the report's dimensions.
+        NotFound: the report is gone.
+    """
+    report = ledger.report(digest)
+    if report is None:
+        raise NotFound(
+            "the report is gone",
+            expected="a report that is kept",
+            got="none",
+            remedy="submit the inputs again",
+        )
     return judge(parse_gates(gates), Report.model_validate_json(report))
 
 
@@ -120,11 +135,14 @@ def read_cursor(cursor: str | None) -> tuple[float, str] | None:
         return None
     try:
         created_at, _, job_id = base64.urlsafe_b64decode(cursor).decode().partition(":")
-        return float(created_at), job_id
+        before = float(created_at), job_id
     except (ValueError, binascii.Error):
+        before = math.nan, ""
+    if not math.isfinite(before[0]) or not job_id_like(before[1]):
         raise InvalidRequest(
             "the cursor is none of this service's",
             expected="the `next` of an earlier page",
-            got=cursor[:80],
+            got=repr(cursor[:80]),
             remedy="begin without a cursor",
-        ) from None
+        )
+    return before

@@ -11,6 +11,7 @@ from app.problems import answer
 from latentgauge.errors import ForeignOrigin, LatentgaugeError, TooLarge
 
 _JSON_BYTES = 1 << 20  # of a body that is no upload
+FORM = "multipart/form-data"
 _FORM_BYTES = 1 << 20  # that a multipart form may add to its files
 
 
@@ -36,9 +37,14 @@ class BodyLimit:
     def _limit(self, method: str, content_type: str) -> int:
         if method == "PUT":
             return self._max_upload_bytes
-        if content_type.startswith("multipart/"):
+        if media_type(content_type) == FORM:
             return self._max_upload_bytes + _FORM_BYTES
         return _JSON_BYTES
+
+
+def media_type(content_type: str) -> str:
+    """The type of a Content-Type header, without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _counted(receive: Receive, limit: int) -> Receive:
@@ -80,7 +86,7 @@ class OwnOrigin:
         await (answer(refusal) if refusal else self._app)(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> LatentgaugeError | None:
-        host = urlsplit("//" + headers.get("host", "")).hostname or ""
+        host = _hostname(headers.get("host", ""))
         if "*" not in self._hosts and host not in self._hosts:
             return _foreign(
                 f"Host: {host[:100]}", "a name of this service: " + ", ".join(sorted(self._hosts))
@@ -88,11 +94,19 @@ class OwnOrigin:
         origin = headers.get("origin")
         if origin in self._origins:
             return None
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
             return _foreign(f"Origin: {origin[:100]}", "a request of this service's own pages")
         if headers.get("sec-fetch-site") == "cross-site":
             return _foreign("Sec-Fetch-Site: cross-site", "a request of this service's own pages")
         return None
+
+
+def _hostname(host: str) -> str:
+    """The name in a Host header, without its port; empty when it is none."""
+    try:
+        return urlsplit("//" + host).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _foreign(got: str, expected: str) -> ForeignOrigin:

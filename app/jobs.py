@@ -11,31 +11,60 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.dependencies import Service
-from app.documents import JobDocument, JobList, cursor_of, document, read_cursor
+from app.documents import JobDocument, JobList, cursor_of, document, judged, read_cursor
 from app.problems import answer
-from app.submissions import check_room
+from app.submissions import Posted, check_tag, checked_submission
 from jobs.ledger import Job, Submission
 from jobs.states import State
-from latentgauge.errors import LatentgaugeError, NotFinished, from_problem
+from latentgauge.errors import (
+    LatentgaugeError,
+    NotFinished,
+    NotFound,
+    ServiceUnavailable,
+    from_problem,
+)
 
 _FIRST_POLL, _SLOWEST_POLL = 0.05, 0.5  # seconds between looks at a job that is waited for
 
 
 @dataclass(frozen=True)
-class Posted:
+class Accepted:
+    """The job of a submission, how to answer, and whether the workers are to be told."""
+
+    job: Job
     document: JobDocument
     status: int
     headers: dict[str, str]
 
 
-def post(submission: Submission, service: Service) -> Posted:
-    """The job of a submission; its hint is sent, or is due when the broker is away."""
-    check_room(service)
+def post(posted: Posted, service: Service) -> Accepted:
+    """The job of what was posted."""
+    submission = checked_submission(posted, service)
+    _check_answerable(submission, service)
     job, new = service.ledger.submit(submission)
-    if new and not job.ended and service.queue.hint(job.id, job.attempt, queue=job.queue):
-        service.ledger.hinted([job.id])
     headers = {"Location": f"/v1/jobs/{job.id}"} | ({} if job.ended else {"Retry-After": "1"})
-    return Posted(document(job, service.ledger), 202 if new else 200, headers)
+    return Accepted(job, document(job, service.ledger), 202 if new else 200, headers)
+
+
+def tell_workers(job: Job, service: Service) -> None:
+    """Hint at a new job; when the broker is away, a worker's recovery loop will."""
+    if not job.ended and service.queue.hint(job.id, job.attempt, queue=job.queue):
+        service.ledger.hinted([job.id])
+
+
+def _check_answerable(submission: Submission, service: Service) -> None:
+    """What is measured needs no room in the queue; its gates are checked against the report."""
+    if service.ledger.measured(submission.digest):
+        judged(submission.gates, submission.digest, service.ledger)
+        return
+    waiting = service.ledger.queued()
+    if waiting >= service.settings.max_queued:
+        raise ServiceUnavailable(
+            "the queue is full",
+            expected=f"fewer than {service.settings.max_queued} waiting jobs",
+            got=f"{waiting} waiting jobs",
+            remedy="post again after the time in Retry-After",
+        )
 
 
 async def watch(job_id: str, service: Service, *, wait: float) -> JobDocument:
@@ -72,11 +101,14 @@ def listed(
 
 def tag_filters(request: Request) -> dict[str, str]:
     """The parameters tag.KEY=VALUE."""
-    return {
+    found = {
         name.removeprefix("tag."): value
         for name, value in request.query_params.items()
         if name.startswith("tag.")
     }
+    for key, value in found.items():
+        check_tag(key, value)
+    return found
 
 
 def report(job_id: str, service: Service) -> Response:
@@ -91,6 +123,13 @@ def report(job_id: str, service: Service) -> Response:
 def _no_report(job: Job) -> LatentgaugeError:
     if job.error is not None:
         return from_problem(job.error)
+    if job.state == State.SUCCEEDED:
+        return NotFound(
+            "the report was deleted a moment ago",
+            expected="a report that is kept",
+            got="none",
+            remedy="submit the inputs again",
+        )
     return NotFinished(
         f"the job is {job.state}",
         expected="a job that succeeded",
@@ -100,5 +139,4 @@ def _no_report(job: Job) -> LatentgaugeError:
 
 
 def delete(job_id: str, service: Service) -> None:
-    for sha in service.ledger.delete(job_id):
-        service.blobs.remove(sha)
+    service.ledger.delete(job_id, remove=service.blobs.remove)

@@ -10,7 +10,7 @@ from app.doors import BodyLimit, OwnOrigin
 from app.routes import artifacts, health, jobs
 from jobs.blobs import Blobs
 from jobs.ledger import Ledger
-from jobs.queue import Queue, celery_app
+from jobs.queue import Queue
 from jobs.settings import Settings, settings
 from jobs.tables import connect
 
@@ -27,7 +27,7 @@ def create_app(config: Settings) -> FastAPI:
         settings=config,
         ledger=Ledger(connect(config.database_url)),
         blobs=Blobs(config.artifacts),
-        queue=Queue(celery_app(config)),
+        queue=Queue(config),
     )
     app.state.service.blobs.sweep()
     app.add_middleware(BodyLimit, max_upload_bytes=config.max_upload_bytes)

@@ -82,7 +82,10 @@ def problem_of(error: LatentgaugeError) -> dict[str, Any]:
 
 
 def answer(error: LatentgaugeError, *, status: int | None = None) -> JSONResponse:
-    problem = problem_of(error) | ({"status": status} if status else {})
+    problem: dict[str, Any] = {
+        name: text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
+        for name, text in problem_of(error).items()
+    } | ({"status": status} if status else {})
     retry = RETRY_AFTER.get(error.code)
     return JSONResponse(
         problem,

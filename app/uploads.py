@@ -7,6 +7,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 
 from app.dependencies import Service
+from jobs.blobs import Incoming
 from latentgauge.errors import UploadIncomplete
 
 _BLOCK = 1 << 20
@@ -35,21 +36,19 @@ async def receive(request: Request, sha256: str, service: Service) -> bool:
                 remedy="send it again",
             ) from None
         await run_in_threadpool(incoming.write, bytes(block))
-        await run_in_threadpool(incoming.keep, sha256)
-        size = incoming.size
-    return await run_in_threadpool(service.ledger.add_artifact, sha256, size)
+        incoming.check(sha256)
+        return await run_in_threadpool(_keep, incoming, service)
 
 
-async def store(file: UploadFile, service: Service) -> str:
+def store(file: UploadFile, service: Service) -> str:
     """Store a file of a form; its digest."""
-    return await run_in_threadpool(_copy, file, service)
-
-
-def _copy(file: UploadFile, service: Service) -> str:
     with service.blobs.incoming() as incoming:
         while block := file.file.read(_BLOCK):
             incoming.write(block)
-        sha256 = incoming.keep()
-        size = incoming.size
-    service.ledger.add_artifact(sha256, size)
-    return sha256
+        _keep(incoming, service)
+        return incoming.sha256
+
+
+def _keep(incoming: Incoming, service: Service) -> bool:
+    """Store what came in, with its row; whether it is new."""
+    return service.ledger.add_artifact(incoming.sha256, incoming.size, store=incoming.keep)

@@ -56,21 +56,14 @@ class Blobs:
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Incoming]:
         """A blob on its way in; what is not kept by the end of the block is gone."""
-        descriptor, name = tempfile.mkstemp(dir=self._incoming)
-        try:
-            with open(descriptor, "wb") as file:
-                yield Incoming(self, file, Path(name))
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull(
-                    "the service's disk is full; nothing of the upload was kept",
-                    expected="room for the whole file",
-                    got=os.strerror(error.errno),
-                    remedy="delete jobs that are no longer needed, or ask the operator for room",
-                ) from None
-            raise
-        finally:
-            Path(name).unlink(missing_ok=True)
+        self.sweep()
+        with full_disk_said():
+            descriptor, name = tempfile.mkstemp(dir=self._incoming)
+            try:
+                with open(descriptor, "wb") as file:
+                    yield Incoming(self, file, Path(name))
+            finally:
+                Path(name).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what writers left behind that died in the middle."""
@@ -78,6 +71,22 @@ class Blobs:
             with contextlib.suppress(FileNotFoundError):
                 if file.stat().st_mtime < time.time() - _STALE:
                     file.unlink()
+
+
+@contextlib.contextmanager
+def full_disk_said() -> Iterator[None]:
+    """Turns a write that finds no room into a `StorageFull`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull(
+            "the service's disk is full; nothing of the upload was kept",
+            expected="room for the whole file",
+            got=os.strerror(error.errno),
+            remedy="delete jobs that are no longer needed, or ask the operator for room",
+        ) from None
 
 
 class Incoming:
@@ -95,28 +104,35 @@ class Incoming:
         self._file.write(chunk)
         self.size += len(chunk)
 
-    def keep(self, expected: str | None = None) -> str:
-        """Put the bytes under their digest, for good.
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def check(self, expected: str) -> None:
+        """Hold the bytes against the digest that they should have.
 
         Raises:
-            DigestMismatch: they do not have the digest that was expected.
+            DigestMismatch: they have another.
         """
-        found = self._hash.hexdigest()
-        if expected is not None and found != expected:
+        found = self.sha256
+        if found != expected:
             raise DigestMismatch(
                 "the bytes do not have the digest of their address",
                 expected=f"bytes with sha256 {expected}",
                 got=f"{self.size} bytes with sha256 {found}",
                 remedy="hash the file again and post it whole: it was changed or cut",
             )
+
+    def keep(self) -> str:
+        """Put the bytes under their digest, for good."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        target = self._blobs.path(found)
+        target = self._blobs.path(self.sha256)
         target.parent.mkdir(exist_ok=True)
         self._path.chmod(0o440)
         self._path.rename(target)
         _sync_folder(target.parent)
-        return found
+        return self.sha256
 
 
 def _sync_folder(folder: Path) -> None:

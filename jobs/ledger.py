@@ -9,15 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Engine, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import CursorResult, RowMapping
-from sqlalchemy.exc import IntegrityError
 
 from jobs.states import ENDED, MAX_ATTEMPTS, State
 from jobs.tables import artifacts, jobs, reports, workers
@@ -26,6 +39,7 @@ from latentgauge.options import Options
 from latentgauge.report import ESTIMATOR_VERSION
 
 WORKER_SILENT = 60.0  # seconds after which a worker no longer counts as there
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,7 @@ class Submission:
 class Ledger:
     def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
+        self._writing = engine.execution_options(writes=True)
         self._clock = clock
 
     # ------------------------------------------------------------ callers
@@ -97,11 +112,18 @@ class Ledger:
 
         The same inputs, options, gates and tags that succeeded before are that job. Other gates
         or tags on a measured input are a new job that has succeeded already.
+
+        Raises:
+            NotFound: an artifact is not there, or no longer.
         """
         now = self._clock()
-        with self._engine.begin() as c:
+        with self._writing.begin() as c:
+            _lock_artifacts(c, submission.inputs)
+            # Locked, so that a deletion beside it either sees the new job or comes first.
             measured = c.scalar(
-                select(reports.c.digest).where(reports.c.digest == submission.digest)
+                select(reports.c.digest)
+                .where(reports.c.digest == submission.digest)
+                .with_for_update()
             )
             if measured:
                 for row in c.execute(
@@ -118,7 +140,7 @@ class Ledger:
 
     def job(self, job_id: str) -> Job:
         with self._engine.connect() as c:
-            row = c.execute(select(jobs).where(jobs.c.id == job_id)).mappings().first()
+            row = c.execute(select(jobs).where(jobs.c.id == _checked(job_id))).mappings().first()
         if row is None:
             raise _no_job(job_id)
         return _job(row)
@@ -153,30 +175,32 @@ class Ledger:
         with self._engine.connect() as c:
             return c.scalar(select(reports.c.report).where(reports.c.digest == digest))
 
-    def delete(self, job_id: str) -> list[str]:
+    def delete(self, job_id: str, *, remove: Callable[[str], None]) -> None:
         """Forget a job, its report, and the artifacts that no other job names.
 
-        A running job's worker finds its row gone and stops. Returns the artifacts' digests.
+        `remove` is called with each artifact's digest while nobody else can store it. A running
+        job's worker finds its row gone and stops.
         """
-        with self._engine.begin() as c:
-            row = c.execute(select(jobs).where(jobs.c.id == job_id)).mappings().first()
+        with self._writing.begin() as c:
+            row = c.execute(select(jobs).where(jobs.c.id == _checked(job_id))).mappings().first()
             if row is None:
                 raise _no_job(job_id)
             job = _job(row)
+            shas = list(job.inputs.named().values())
+            c.execute(select(artifacts).where(artifacts.c.sha256.in_(shas)).with_for_update())
+            c.execute(select(reports).where(reports.c.digest == job.digest).with_for_update())
             c.execute(delete(jobs).where(jobs.c.id == job_id))
-            if not c.scalar(select(func.count()).where(jobs.c.digest == job.digest)):
+            if not _count(c, jobs.c.digest == job.digest):
                 c.execute(delete(reports).where(reports.c.digest == job.digest))
-            orphans = [
-                sha
-                for sha in job.inputs.named().values()
-                if not c.scalar(
-                    select(func.count()).where(
-                        or_(jobs.c.encoder == sha, jobs.c.dataset == sha, jobs.c.posterior == sha)
-                    )
-                )
-            ]
-            c.execute(delete(artifacts).where(artifacts.c.sha256.in_(orphans)))
-            return orphans
+            for sha in shas:
+                if not _count(c, _names(sha)):
+                    c.execute(delete(artifacts).where(artifacts.c.sha256 == sha))
+                    remove(sha)
+
+    def measured(self, digest: str) -> bool:
+        """Whether a report is stored for these inputs."""
+        with self._engine.connect() as c:
+            return c.scalar(select(reports.c.digest).where(reports.c.digest == digest)) is not None
 
     def queued(self) -> int:
         with self._engine.connect() as c:
@@ -189,23 +213,29 @@ class Ledger:
             found = select(artifacts.c.sha256).where(artifacts.c.sha256 == sha256)
             return c.scalar(found) is not None
 
-    def add_artifact(self, sha256: str, size: int) -> bool:
-        """Record stored bytes; whether they are new."""
-        try:
-            with self._engine.begin() as c:
-                c.execute(
-                    insert(artifacts).values(sha256=sha256, size=size, created_at=self._clock())
-                )
-        except IntegrityError:
-            return False
-        return True
+    def add_artifact(
+        self, sha256: str, size: int, *, store: Callable[[], object] = lambda: None
+    ) -> bool:
+        """Record bytes; whether they are new. `store` puts them in place meanwhile."""
+        row = {"sha256": sha256, "size": size, "created_at": self._clock()}
+        with self._writing.begin() as c:
+            known = c.scalar(select(artifacts.c.sha256).where(artifacts.c.sha256 == sha256))
+            # An update where the row is there: it waits for a deletion beside it, and holds the
+            # row until the bytes are in place.
+            c.execute(
+                _insert(c, artifacts)
+                .values(row)
+                .on_conflict_do_update(index_elements=["sha256"], set_={"size": size})
+            )
+            store()
+            return known is None
 
     # ------------------------------------------------------------ workers
 
     def claim(self, job_id: str, attempt: int, *, lease: float) -> Job | None:
         """Take a queued job for this attempt's successor; None when someone else has it."""
         now = self._clock()
-        with self._engine.begin() as c:
+        with self._writing.begin() as c:
             taken = c.execute(
                 update(jobs)
                 .where(jobs.c.id == job_id, jobs.c.state == State.QUEUED)
@@ -230,7 +260,7 @@ class Ledger:
     def succeed(self, job: Job, report: str) -> bool:
         """Store the report and end the job; False when it is no longer this worker's."""
         now = self._clock()
-        with self._engine.begin() as c:
+        with self._writing.begin() as c:
             ended = c.execute(
                 update(jobs)
                 .where(*_mine(job))
@@ -238,8 +268,8 @@ class Ledger:
             )
             if not _changed(ended):
                 return False
-            if not c.scalar(select(reports.c.digest).where(reports.c.digest == job.digest)):
-                c.execute(insert(reports).values(digest=job.digest, report=report, created_at=now))
+            row = {"digest": job.digest, "report": report, "created_at": now}
+            _insert_if_new(c, reports, row)
         return True
 
     def fail(self, job: Job, problem: Mapping[str, str]) -> bool:
@@ -264,20 +294,19 @@ class Ledger:
     def report_worker(self, name: str, *, device: str, queue: str) -> None:
         """Note that a worker is alive."""
         now = self._clock()
-        with self._engine.begin() as c:
+        with self._writing.begin() as c:
             seen = c.execute(
                 update(workers)
                 .where(workers.c.name == name)
                 .values(device=device, queue=queue, seen_at=now)
             )
             if not _changed(seen):
-                c.execute(
-                    insert(workers).values(name=name, device=device, queue=queue, seen_at=now)
-                )
+                row = {"name": name, "device": device, "queue": queue, "seen_at": now}
+                _insert_if_new(c, workers, row)
             c.execute(delete(workers).where(workers.c.seen_at < now - 60 * WORKER_SILENT))
 
     def forget_worker(self, name: str) -> None:
-        with self._engine.begin() as c:
+        with self._writing.begin() as c:
             c.execute(delete(workers).where(workers.c.name == name))
 
     def devices(self) -> dict[str, int]:
@@ -304,25 +333,26 @@ class Ledger:
             "error": _lost().problem(),
         }
         tries_left = jobs.c.attempt < MAX_ATTEMPTS
-        with self._engine.begin() as c:
+        with self._writing.begin() as c:
             return _changed(c.execute(update(jobs).where(lost, tries_left).values(again))) + (
                 _changed(c.execute(update(jobs).where(lost, ~tries_left).values(ended)))
             )
 
-    def due_hints(self, *, silent: float, limit: int = 100) -> list[Job]:
-        """Queued jobs that no hint was sent for in the last `silent` seconds, oldest first."""
+    def due_hints(self, queue: str, *, silent: float, limit: int) -> list[Job]:
+        """The oldest queued jobs of a queue, without those hinted at in the last `silent` s."""
         due = or_(jobs.c.hinted_at.is_(None), jobs.c.hinted_at < self._clock() - silent)
+        oldest = (
+            select(jobs.c.id)
+            .where(jobs.c.state == State.QUEUED, jobs.c.queue == queue)
+            .order_by(jobs.c.created_at)
+            .limit(limit)
+        )
         with self._engine.connect() as c:
-            rows = c.execute(
-                select(jobs)
-                .where(jobs.c.state == State.QUEUED, due)
-                .order_by(jobs.c.created_at)
-                .limit(limit)
-            )
+            rows = c.execute(select(jobs).where(jobs.c.id.in_(oldest.scalar_subquery()), due))
             return [_job(row) for row in rows.mappings()]
 
     def hinted(self, job_ids: Sequence[str]) -> None:
-        with self._engine.begin() as c:
+        with self._writing.begin() as c:
             c.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(hinted_at=self._clock()))
 
     def longest_wait(self, queue: str) -> float:
@@ -336,7 +366,7 @@ class Ledger:
         return 0.0 if oldest is None else self._clock() - oldest
 
     def _write(self, job: Job, **values: Any) -> bool:
-        with self._engine.begin() as c:
+        with self._writing.begin() as c:
             return bool(_changed(c.execute(update(jobs).where(*_mine(job)).values(**values))))
 
 
@@ -349,6 +379,48 @@ def _mine(job: Job) -> tuple[Any, ...]:
     )
 
 
+def job_id_like(text: str) -> bool:
+    """Whether a text has the form of a job's id."""
+    return _ID.fullmatch(text) is not None
+
+
+def _checked(job_id: str) -> str:
+    """An id that may be one; another names no job, and is not shown to the database."""
+    if not job_id_like(job_id):
+        raise _no_job(job_id)
+    return job_id
+
+
+def _names(sha: str) -> ColumnElement[bool]:
+    return or_(jobs.c.encoder == sha, jobs.c.dataset == sha, jobs.c.posterior == sha)
+
+
+def _count(c: Connection, which: ColumnElement[bool]) -> int:
+    return c.scalar(select(func.count()).where(which)) or 0
+
+
+def _lock_artifacts(c: Connection, inputs: Inputs) -> None:
+    for name, sha in inputs.named().items():
+        row = select(artifacts.c.sha256).where(artifacts.c.sha256 == sha).with_for_update()
+        if c.scalar(row) is None:
+            raise NotFound(
+                f"the {name} was not uploaded",
+                expected="the digest of an artifact of this service",
+                got=sha,
+                remedy=f"PUT its bytes to /v1/artifacts/{sha} first",
+            )
+
+
+def _insert(c: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT of the database's own dialect, which knows conflicts."""
+    return sqlite.insert(table) if c.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def _insert_if_new(c: Connection, table: Table, row: dict[str, Any]) -> None:
+    """Insert a row unless its key is there already."""
+    c.execute(_insert(c, table).values(row).on_conflict_do_nothing())
+
+
 def _changed(result: Any) -> int:
     return cast("CursorResult[Any]", result).rowcount
 
@@ -357,7 +429,7 @@ def _no_job(job_id: str) -> NotFound:
     return NotFound(
         f"there is no job {job_id[:64]!r}",
         expected="the id of a job of this service",
-        got=job_id[:64],
+        got=repr(job_id[:64]),
         remedy="list the jobs with GET /v1/jobs",
     )
 

@@ -13,8 +13,11 @@ QUEUES = {"cpu": "cpu", "cuda": "gpu"}  # by device
 _VISIBILITY_SECONDS = 7 * 24 * 3600
 
 
-def celery_app(settings: Settings) -> Celery:
-    """Celery over the broker of the settings: JSON only, no results, no waiting."""
+def celery_app(settings: Settings, *, patience: float = 5.0) -> Celery:
+    """Celery over the broker of the settings: JSON only, no results.
+
+    `patience` is how many seconds an answer of the broker is waited for.
+    """
     app = Celery("latentgauge", broker=settings.broker_url)
     app.conf.update(
         accept_content=["json"],
@@ -30,8 +33,8 @@ def celery_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={
             "visibility_timeout": _VISIBILITY_SECONDS,
-            "socket_connect_timeout": 1,
-            "socket_timeout": 5,
+            "socket_connect_timeout": min(1.0, patience),
+            "socket_timeout": patience,
             "max_retries": 0,
         },
     )
@@ -39,8 +42,10 @@ def celery_app(settings: Settings) -> Celery:
 
 
 class Queue:
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    """The sending side, which gives a broker that does not answer half a second."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._app = celery_app(settings, patience=0.5)
 
     def hint(self, job_id: str, attempt: int, *, queue: str) -> bool:
         """Tell the workers of a queue of a job; False when the broker cannot be reached."""

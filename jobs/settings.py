@@ -1,4 +1,4 @@
-"""What an operator sets: environment variables LATENTGAUGE_*, or the same lines in `.env`."""
+"""What an operator sets: environment variables LATENTGAUGE_*."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     max_unpacked_bytes: int = Field(
         default=4 << 30, gt=0, description="Largest data set when unpacked."
     )
+    max_rows: int = Field(default=5_000_000, gt=0, description="Most rows of a data set.")
     worker_device: Literal["cpu", "cuda"] = Field(
         default="cpu", description="Device of this worker; cuda serves the queue gpu."
     )

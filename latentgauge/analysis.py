@@ -66,6 +66,7 @@ class Subject:
     inputs: Inputs
     labels: Labels | None = None
     units: Tensor | None = None
+    copies: Tensor | None = None
     preflight: tuple[Probe, ...] = ()
     warnings: tuple[Warning, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)

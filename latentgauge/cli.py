@@ -177,6 +177,7 @@ def analyse(
     inputs = checked_inputs(encoder, data)
     with showing_progress() as progress:
         report = measured(inputs, options, progress)
+    write_files(report, None, out.files)  # kept also when a gate cannot be answered
     verdict = judged(gates, report)
     publish(report, verdict, out)
     return exit_status(verdict, on_inconclusive)

@@ -22,7 +22,6 @@ from latentgauge.errors import (
     EncoderCrashed,
     InvalidOption,
     LatentgaugeError,
-    NonFiniteOutput,
     NotAPosterior,
     NotDeterministic,
     OutOfMemory,
@@ -40,7 +39,6 @@ _LONE_ROWS = 4  # rows that are run alone and compared with their batch
 _PIN_SIZES = (1, 2, 4, 8, 16, 32, 64, 100, 128, 256, 512)
 # float32 kernels of other batch sizes differ by a few ulp; dropout and batch norm by much more.
 _RTOL, _ATOL = 1e-3, 1e-4
-_NAMED = 10
 _MAX_LATENTS = 65_536
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation")
 
@@ -86,7 +84,7 @@ def encode(
     Raises:
         ShapeMismatch: no layout that was tried fits; shape expected and shape that came.
         BatchPinned, DevicePinned: the trace holds a batch size or a device.
-        NotAPosterior, WrongOutput, NonFiniteOutput: what came back is no (mu, second).
+        NotAPosterior, WrongOutput: what came back is no (mu, second).
         NotDeterministic, RowsNotIndependent: outputs are not a function of the row.
         OutOfMemory: one row alone needs more than the limit.
         EncoderCrashed: it raised in the middle of the data.
@@ -95,7 +93,6 @@ def encode(
         feed, layout_probe = _fitting_feed(model, x, options)
         parts, size = _run_batches(feed, len(x), options.batch_size, progress)
         mu, second = (torch.cat(column) for column in zip(*parts, strict=True))
-        _check_finite(mu, second, x)
         probes = (
             layout_probe,
             Probe(probe="batches", passed=True, detail=f"{len(x)} rows in batches of {size}"),
@@ -368,20 +365,6 @@ def _described(output: Any) -> str:
     if isinstance(output, dict):
         return "a dict with keys " + ", ".join(str(key)[:40] for key in list(output)[:12])
     return f"a {type(output).__name__}"
-
-
-def _check_finite(mu: Tensor, second: Tensor, x: Array) -> None:
-    bad = ~(torch.isfinite(mu) & torch.isfinite(second)).all(1)
-    rows = torch.nonzero(bad).flatten().tolist()
-    if rows:
-        named = ", ".join(map(str, rows[:_NAMED])) + (" ..." if len(rows) > _NAMED else "")
-        raise NonFiniteOutput(
-            f"the encoder puts out NaN or infinity for {len(rows)} of {len(bad)} rows",
-            expected="finite mu and second output in every row",
-            got=f"NaN or infinity in rows {named}, counted from 0, for {x.dtype} input from "
-            f"{x.min():g} to {x.max():g} before input_scale",
-            remedy="check the scale of the rows (input_scale) and, in half precision, for overflow",
-        )
 
 
 # ---------------------------------------------------------------- probes

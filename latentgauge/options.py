@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from latentgauge.errors import InvalidOption, UnknownOption
 
-Channels = FiniteFloat | list[FiniteFloat]
+Channels = FiniteFloat | Annotated[list[FiniteFloat], Field(max_length=4096)]
 
 
 class Normalisation(BaseModel):
@@ -83,7 +83,7 @@ class Options(BaseModel):
         description="Variance of the mean above which a unit is active (Burda et al. 2016).",
     )
     estimators: list[Literal["aggregate"]] = Field(
-        default=["aggregate"], description="Estimators to run, by name."
+        default=["aggregate"], max_length=8, description="Estimators to run, by name."
     )
 
 

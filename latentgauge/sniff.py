@@ -27,7 +27,9 @@ NPZ = Kind("npz", "an npz archive of arrays")
 EMPTY = Kind("empty", "an empty file", "check the path that was uploaded")
 HTML = Kind("html", "an HTML page", "the download answered with a web page: fetch the file itself")
 LFS = Kind("lfs_pointer", "a Git LFS pointer, not the file", "run git lfs pull, then post again")
-TRUNCATED = Kind("truncated_zip", "a zip archive that ends early", "copy or download it again")
+TRUNCATED = Kind(
+    "damaged_zip", "a zip archive that ends early or is damaged", "copy or download it again"
+)
 GZIP = Kind("gzip", "gzip-compressed data", "decompress it first")
 HDF5 = Kind("hdf5", "an HDF5 file (Keras weights or AnnData)")
 EXPORTED = Kind("exported_program", "a torch.export program (.pt2)")
@@ -106,7 +108,7 @@ def _zip_kind(file: BinaryIO) -> Kind:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError):
         return TRUNCATED
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from latentgauge.analysis import Labels, Subject
-from latentgauge.datasets.rows import Dataset, Units, value_range, warnings_of
+from latentgauge.datasets.rows import Dataset, Units, name_rows, value_range, warnings_of
 from latentgauge.encoded import Encoded
 from latentgauge.errors import NonFiniteOutput, WrongOutput
 from latentgauge.options import Options
@@ -43,10 +43,10 @@ def encoded_subject(
     Raises:
         WrongOutput, NonFiniteOutput: the outputs are no posterior of these rows.
     """
-    units = Units.of(dataset.x, group=dataset.group)
+    units = Units.of_rows(dataset.x, group=dataset.group)
     warnings = (*warnings_of(dataset, options), *units.warnings("dataset.x"))
     return Subject(
-        posterior=_posterior_of_rows(encoded, options, warnings),
+        posterior=_posterior_of_rows(dataset, encoded, options, warnings),
         inputs=Inputs(
             encoder=EncoderInput(
                 sha256=encoder_sha256,
@@ -66,7 +66,8 @@ def encoded_subject(
             ),
         ),
         labels=_labels(dataset),
-        units=_tensor(units),
+        units=None if units.of_row is None else torch.from_numpy(units.of_row),
+        copies=torch.from_numpy(units.copies),
         preflight=encoded.probes,
         warnings=warnings,
         timings=dict(timings),
@@ -89,7 +90,7 @@ def table_subject(
     """
     mu = np.asarray(table.x)
     second = second[table.origin]
-    units = Units.of(mu, second, group=table.group)
+    units = Units.of_posteriors(mu, second, group=table.group)
     probe = Probe(probe="second_output", passed=True, detail=f"the array {second_output}")
     return Subject(
         posterior=_posterior(mu, second, second_output),
@@ -103,7 +104,8 @@ def table_subject(
             )
         ),
         labels=_labels(table),
-        units=_tensor(units),
+        units=None if units.of_row is None else torch.from_numpy(units.of_row),
+        copies=torch.from_numpy(units.copies),
         preflight=(probe,),
         warnings=units.warnings("posterior"),
         timings=dict(timings),
@@ -123,10 +125,11 @@ def environment(device: str, sandbox: str) -> Environment:
 
 
 def _posterior_of_rows(
-    encoded: Encoded, options: Options, warnings: tuple[Warning, ...]
+    dataset: Dataset, encoded: Encoded, options: Options, warnings: tuple[Warning, ...]
 ) -> Posterior:
     """The posterior; what is wrong with it most often comes from the rows' scale, so say that."""
     try:
+        _check_finite(encoded, dataset)
         return _posterior(encoded.mu, encoded.second, options.second_output)
     except (WrongOutput, NonFiniteOutput) as fault:
         scale = [warning.message for warning in warnings if warning.code == "input_range"]
@@ -136,6 +139,18 @@ def _posterior_of_rows(
             got="; ".join([fault.got, *scale]),
             remedy=fault.remedy,
         ) from None
+
+
+def _check_finite(encoded: Encoded, dataset: Dataset) -> None:
+    finite = np.isfinite(encoded.mu).all(1) & np.isfinite(encoded.second).all(1)
+    rows = dataset.origin[~finite]
+    if len(rows):
+        raise NonFiniteOutput(
+            f"the encoder puts out NaN or infinity for {len(rows)} of {len(dataset)} rows",
+            expected="finite mu and second output in every row",
+            got=f"NaN or infinity in {name_rows(rows)}, counted from 0",
+            remedy="check the scale of the rows (input_scale) and, in half precision, for overflow",
+        )
 
 
 def _posterior(mu: Array, second: Array, second_output: str) -> Posterior:
@@ -150,7 +165,3 @@ def _labels(dataset: Dataset) -> Labels | None:
     if dataset.codes is None:
         return None
     return Labels(torch.from_numpy(np.array(dataset.codes)), dataset.classes)
-
-
-def _tensor(units: Units) -> torch.Tensor | None:
-    return None if units.of_row is None else torch.from_numpy(units.of_row)

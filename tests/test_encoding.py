@@ -20,7 +20,6 @@ from latentgauge.errors import (
     DevicePinned,
     EncoderCrashed,
     InvalidOption,
-    NonFiniteOutput,
     NotAPosterior,
     NotDeterministic,
     OutOfMemory,
@@ -35,7 +34,6 @@ from tests.models import (
     Integers,
     Linear,
     Noisy,
-    NonFinite,
     OfFour,
     OneTensor,
     Picture,
@@ -157,14 +155,6 @@ def test_an_honest_mistake_has_its_own_code(
     with pytest.raises(error) as caught:
         encoded(module, rows(30))
     assert says in str(caught.value)
-
-
-def test_rows_with_infinite_outputs_are_named() -> None:
-    x = np.zeros((20, 6), np.float32)
-    x[[4, 11], 0] = 3
-    with pytest.raises(NonFiniteOutput, match="for 2 of 20 rows") as caught:
-        encoded(NonFinite(), x)
-    assert "rows 4, 11, counted from 0" in caught.value.got
 
 
 def test_a_trace_of_one_batch_size_is_pinned() -> None:

@@ -56,6 +56,10 @@ def npy() -> bytes:
         (b"\x89PNG\r\n", kinds.IMAGE),
         (zipped("m/models/model.json", "m/version"), kinds.EXPORTED),
         (zipped("a.png", "b.png"), kinds.ZIP),
+        (
+            zipped("a.npy").replace(b"PK\x01\x02\x14\x03\x14", b"PK\x01\x02\x14\x03\xff"),
+            kinds.TRUNCATED,
+        ),
         ("größe, x\n1, 2\n".encode(), kinds.TEXT),
         (b"word " * 3000, kinds.TEXT),
         (bytes(range(200, 256)), kinds.UNKNOWN),

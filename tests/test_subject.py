@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from latentgauge.errors import InvalidOption, WrongOutput
+from latentgauge.errors import InvalidOption, NonFiniteOutput, WrongOutput
 from latentgauge.local import analyse_files, analyse_table
 from latentgauge.options import Options
 from latentgauge.report import Estimate, Report
-from tests.models import Linear, npz, rows, scripted
+from tests.models import Linear, NonFinite, npz, rows, scripted
 
 
 def analysed(tmp_path: Path, data: bytes, **options: Any) -> Report:
@@ -150,3 +150,14 @@ def test_absurd_outputs_of_unscaled_bytes_name_the_range_that_was_seen(tmp_path:
         encoder, data, options=Options(input_scale=255), progress=lambda *_: None
     )
     assert report.n == 50
+
+
+def test_infinite_outputs_are_named_by_their_row_in_the_file(tmp_path: Path) -> None:
+    encoder, data = tmp_path / "e", tmp_path / "d"
+    encoder.write_bytes(scripted(NonFinite()))
+    x = np.zeros((20, 6), np.float32)
+    x[[4, 11], 0] = 3
+    data.write_bytes(npz(x=x, keep=np.arange(20) > 2))
+    with pytest.raises(NonFiniteOutput, match="for 2 of 17 rows") as caught:
+        analyse_files(encoder, data, options=Options(), progress=lambda *_: None)
+    assert "rows 4, 11, counted from 0" in caught.value.got

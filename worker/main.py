@@ -17,7 +17,7 @@ from jobs.queue import QUEUES, TASK, Queue, celery_app
 from jobs.settings import settings
 from jobs.tables import connect
 from latentgauge.threads import let_threads_sleep
-from worker.recovery import Lease, Recovery
+from worker.recovery import Heartbeat, Lease, Recovery
 from worker.tasks import work
 
 config = settings()
@@ -51,15 +51,21 @@ def run(job_id: str, attempt: int) -> None:
 def _start_recovery(**_: Any) -> None:
     queue = QUEUES[config.worker_device]
     ledger.report_worker(name, device=config.worker_device, queue=queue)
-    Recovery(
+    Heartbeat(
         ledger,
-        Queue(app),
         lease,
         name=name,
         device=config.worker_device,
         serves=queue,
         period=config.recovery_seconds,
         lease_seconds=config.lease_seconds,
+    ).start()
+    Recovery(
+        ledger,
+        Queue(config),
+        lease,
+        serves=queue,
+        period=config.recovery_seconds,
         stalled_seconds=config.stalled_seconds,
     ).start()
 

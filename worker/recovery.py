@@ -1,7 +1,7 @@
-"""The loop beside the work: keep the lease, wake what is due, notice what died.
+"""The loops beside the work: keep the lease, wake what is due, notice what died.
 
-It runs in a thread of every worker, so that no single process must stay alive for jobs to be
-recovered. The thread writes only to the ledger; it tells the main thread to stop by an event.
+Both threads run in every worker, so that no single process must stay alive for jobs to be
+recovered. They write only to the ledger; they tell the main thread to stop by an event.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Callable
 
 from jobs.ledger import Job, Ledger
 from jobs.queue import Queue
+from latentgauge.errors import TimeLimit
 
 log = logging.getLogger("latentgauge.worker")
 
 # Hints of one job are at least this far apart: a lost hint costs so much, a wake-up nothing.
 _HINT_SECONDS = 5.0
+_HINTS = 4  # of the oldest jobs, a round
 
 
 class Stop(BaseException):
@@ -84,9 +86,7 @@ class Lease:
             return 0.0 if self._job is not None else time.monotonic() - self.free_since
 
 
-def job_time_limit(stage: str) -> Exception:
-    from latentgauge.errors import TimeLimit
-
+def job_time_limit(stage: str) -> TimeLimit:
     return TimeLimit(
         f"the job's time ended in {stage}",
         expected="a report within the job's time limit",
@@ -95,13 +95,12 @@ def job_time_limit(stage: str) -> Exception:
     )
 
 
-class Recovery(threading.Thread):
-    """Once a period: report alive, renew, expire, re-send hints, and watch for a deaf worker."""
+class Heartbeat(threading.Thread):
+    """Once a period: report alive and renew the lease. It never waits for the broker."""
 
     def __init__(
         self,
         ledger: Ledger,
-        queue: Queue,
         lease: Lease,
         *,
         name: str,
@@ -109,6 +108,35 @@ class Recovery(threading.Thread):
         serves: str,
         period: float,
         lease_seconds: float,
+    ) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._ledger = ledger
+        self._lease = lease
+        self._worker = name
+        self._device = device
+        self._serves = serves
+        self._period = period
+        self._lease_seconds = lease_seconds
+
+    def run(self) -> None:
+        repeat(self.once, self._period, self._lease.shutting_down)
+
+    def once(self) -> None:
+        self._ledger.report_worker(self._worker, device=self._device, queue=self._serves)
+        self._lease.renew(self._ledger, lease=self._lease_seconds)
+
+
+class Recovery(threading.Thread):
+    """Once a period: expire the leases of the dead, re-send hints, watch for a deaf worker."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        lease: Lease,
+        *,
+        serves: str,
+        period: float,
         stalled_seconds: float,
         give_up: Callable[[], object] = lambda: os._exit(1),
     ) -> None:
@@ -116,31 +144,39 @@ class Recovery(threading.Thread):
         self._ledger = ledger
         self._queue = queue
         self._lease = lease
-        self._worker = name
-        self._device = device
         self._serves = serves
         self._period = period
-        self._lease_seconds = lease_seconds
         self._stalled_seconds = stalled_seconds
         self._give_up = give_up
 
     def run(self) -> None:
-        while not self._lease.shutting_down.wait(self._period):
-            try:
-                self.once()
-            except Exception:
-                # The database may be away for a while; the loop must outlive that.
-                log.exception("recovery failed; it goes on")
+        repeat(self.once, self._period, self._lease.shutting_down)
 
     def once(self) -> None:
-        self._ledger.report_worker(self._worker, device=self._device, queue=self._serves)
-        self._lease.renew(self._ledger, lease=self._lease_seconds)
         self._ledger.expire_leases()
-        due = self._ledger.due_hints(silent=_HINT_SECONDS)
-        sent = [job.id for job in due if self._queue.hint(job.id, job.attempt, queue=job.queue)]
-        self._ledger.hinted(sent)
+        if self._lease.free_for > 0:
+            self._send_hints()
         waited = self._ledger.longest_wait(self._serves)
         if min(waited, self._lease.free_for) > self._stalled_seconds:
             # Celery does not reliably come back from a lost broker; a new process does.
             log.error("jobs wait, this worker is free and hears nothing: it exits to start anew")
             self._give_up()
+
+    def _send_hints(self) -> None:
+        """Hint at the oldest jobs of this worker's queue, until the broker does not answer.
+
+        A busy worker sends none: hints that nobody can follow would only pile up.
+        """
+        for job in self._ledger.due_hints(self._serves, silent=_HINT_SECONDS, limit=_HINTS):
+            if not self._queue.hint(job.id, job.attempt, queue=job.queue):
+                return
+            self._ledger.hinted([job.id])
+
+
+def repeat(once: Callable[[], None], period: float, until: threading.Event) -> None:
+    """Call again and again; a database that is away for a while does not end it."""
+    while not until.wait(period):
+        try:
+            once()
+        except Exception:
+            log.exception("a round of %s failed; it goes on", threading.current_thread().name)

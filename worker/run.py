@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from jobs.blobs import Blobs
 from jobs.ledger import Job
@@ -16,7 +18,7 @@ from jobs.settings import Settings
 from latentgauge.analysis import Subject, analyse
 from latentgauge.datasets.rows import Dataset, assemble
 from latentgauge.encoded import Encoded
-from latentgauge.errors import EncoderCrashed, NotFound, UnreadableDataset
+from latentgauge.errors import EncoderCrashed, InputFault, NotFound, TooLarge, UnreadableDataset
 from latentgauge.options import Options, parse_options
 from latentgauge.report import Probe, Report
 from latentgauge.subject import encoded_subject, environment, table_subject
@@ -24,6 +26,7 @@ from worker.rows_file import rows_file
 from worker.sandbox.box import Limits, run_stage
 from worker.sandbox.frames import Frame
 
+Array = NDArray[Any]
 # Stage and fraction done; raises when the job is to stop.
 Tick = Callable[[str, float], None]
 
@@ -58,7 +61,7 @@ class Run:
         encoder, rows = str(job.inputs.encoder), str(job.inputs.dataset)
         with _Timed(self.timings, "read_dataset"):
             frame = self._stage("read_dataset", {"dataset": rows}, {}, "reading the data set")
-            dataset = _dataset(frame)
+            dataset = _dataset(frame, max_rows=self.settings.max_rows)
         with _Timed(self.timings, "encode"):
             encoded = self._encode(encoder, dataset, options)
         return encoded_subject(
@@ -74,11 +77,12 @@ class Run:
         sha = str(job.inputs.posterior)
         with _Timed(self.timings, "read_posterior"):
             frame = self._stage("read_posterior", {"posterior": sha}, {}, "reading the table")
-            table = _dataset(frame)
+            table = _dataset(frame, max_rows=self.settings.max_rows)
+        second, second_output = _second(frame)
         return table_subject(
             table,
-            frame.arrays["second"],
-            second_output=str(frame.meta.get("second")),
+            second,
+            second_output=second_output,
             sha256=sha,
             options=options,
             timings=self.timings,
@@ -147,38 +151,112 @@ def _open(blobs: Blobs, sha256: str) -> int:
         ) from None
 
 
-def _dataset(frame: Frame) -> Dataset:
+def _dataset(frame: Frame, *, max_rows: int) -> Dataset:
     """The arrays of a child that parsed a file, at the door of the trusted side."""
-    expected = {"x": "biuf", "y": "i", "keep": "u", "group": "i", "factors": "biuf", "second": "f"}
     for name, array in frame.arrays.items():
-        if array.dtype.kind not in expected.get(name, "") or array.ndim < 1:
-            raise UnreadableDataset(
-                "the process that read the file gave back an array that is not expected",
-                expected="arrays " + ", ".join(expected),
-                got=f"{name[:40]!r} of dtype {array.dtype} and shape {list(array.shape)}",
-                remedy="post a file that np.savez wrote",
-            )
-    classes = tuple(str(name)[:200] for name in frame.meta.get("classes", ()))
-    return assemble(frame.arrays, classes)
+        if array.dtype.kind not in _KINDS.get(name, "") or array.ndim < 1:
+            raise _unexpected(f"{name[:40]!r} of dtype {array.dtype}, {array.ndim} axes")
+    if "x" not in frame.arrays:
+        raise _unexpected("no x")
+    if len(frame.arrays["x"]) > max_rows:
+        raise TooLarge(
+            "the data set has too many rows",
+            expected=f"at most {max_rows} rows",
+            got=f"{len(frame.arrays['x'])} rows",
+            remedy="post a sample of the rows, or ask the operator for a higher limit",
+        )
+    return assemble(frame.arrays, tuple(_said(DatasetMeta, frame.meta, _unexpected).classes))
+
+
+def _second(frame: Frame) -> tuple[Array, str]:
+    """The second array of a posterior table, and what it is."""
+    meta = _said(PosteriorMeta, frame.meta, _unexpected)
+    if "second" not in frame.arrays:
+        raise _unexpected("no second array")
+    return frame.arrays["second"], meta.second
 
 
 def _encoded(frame: Frame, n: int) -> Encoded:
     """The arrays of a child that ran the encoder: two tables of n rows, or it is at fault."""
-    mu, second = frame.arrays.get("mu"), frame.arrays.get("second")
-    if mu is None or second is None or mu.ndim != 2 or mu.shape != second.shape or len(mu) != n:
-        raise EncoderCrashed(
-            "the process that ran the encoder gave back no table of the data set's rows",
-            expected=f"mu and second of shape [{n}, latents]",
-            got=", ".join(f"{k[:20]} {list(a.shape)}" for k, a in frame.arrays.items()),
-            remedy="post an encoder that returns one row of latents for each row",
-        )
-    meta = frame.meta
+    mu, second = (frame.arrays.get(name, np.empty(0)) for name in ("mu", "second"))
+    tables = mu.ndim == 2 and mu.shape == second.shape and mu.shape[1] > 0
+    if not tables or len(mu) != n or mu.dtype.kind != "f" or second.dtype.kind != "f":
+        raise _no_table(f"mu {mu.dtype} {list(mu.shape)}, second {list(second.shape)}")
+    meta = _said(EncodedMeta, frame.meta, _no_table)
     return Encoded(
         mu=np.asarray(mu),
         second=np.asarray(second),
-        format=str(meta.get("format"))[:40],
-        outputs=tuple(str(o)[:80] for o in meta.get("outputs", ())[:8]),
-        dtype=str(mu.dtype),
-        device=str(meta.get("device"))[:20],
-        probes=tuple(Probe.model_validate(probe) for probe in meta.get("probes", ())[:32]),
+        format=meta.format,
+        outputs=tuple(meta.outputs),
+        dtype=meta.dtype,
+        device=meta.device,
+        probes=tuple(
+            Probe(probe=probe.probe, passed=probe.passed, detail=probe.detail)
+            for probe in meta.probes
+        ),
+    )
+
+
+_KINDS = {"x": "biuf", "y": "i", "keep": "b", "group": "i", "factors": "biuf", "second": "f"}
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+Word = Annotated[str, Field(max_length=400), AfterValidator(_printable)]
+
+
+class DatasetMeta(BaseModel):
+    """What a child may say beside the arrays of a data set."""
+
+    classes: list[Word] = Field(max_length=10_000)
+
+
+class PosteriorMeta(DatasetMeta):
+    second: Literal["logvar", "log_sigma", "sigma", "variance"]
+
+
+class _Seen(BaseModel):
+    probe: Word
+    passed: bool
+    detail: Word
+
+
+class EncodedMeta(BaseModel):
+    """What a child may say beside the outputs of an encoder."""
+
+    format: Word
+    outputs: list[Word] = Field(max_length=8)
+    dtype: Word
+    device: Word
+    probes: list[_Seen] = Field(max_length=32)
+
+
+Meta = TypeVar("Meta", bound=BaseModel)
+
+
+def _said(kind: type[Meta], meta: dict[str, Any], fault: Callable[[str], InputFault]) -> Meta:
+    try:
+        return kind.model_validate(meta)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise fault(f"facts that cannot be: {first['loc']} {first['msg']}"[:300]) from None
+
+
+def _unexpected(got: str) -> UnreadableDataset:
+    return UnreadableDataset(
+        "the process that read the file gave back what is not expected",
+        expected="arrays " + ", ".join(_KINDS),
+        got=got,
+        remedy="post a file that np.savez wrote",
+    )
+
+
+def _no_table(got: str) -> EncoderCrashed:
+    return EncoderCrashed(
+        "the process that ran the encoder gave back no table of the data set's rows",
+        expected="mu and second, floating point, one row of latents for each row",
+        got=got,
+        remedy="post an encoder that returns one row of latents for each row",
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app import jobs
 from app.dependencies import TheService
 from app.documents import JobDocument, JobList
 from app.problems import RESPONSES
-from app.submissions import JobRequest, read_submission
+from app.submissions import JobRequest, closing_form, read_request
 from jobs.states import State
 from latentgauge.report import Report
 
@@ -49,12 +49,16 @@ router = APIRouter(
         }
     },
 )
-async def post_job(request: Request, response: Response, service: TheService) -> JobDocument:
-    submission = await read_submission(request, service)
-    posted = await run_in_threadpool(jobs.post, submission, service)
-    response.status_code = posted.status
-    response.headers.update(posted.headers)
-    return posted.document
+async def post_job(
+    request: Request, response: Response, background: BackgroundTasks, service: TheService
+) -> JobDocument:
+    async with closing_form(request):
+        posted = await read_request(request)
+        accepted = await run_in_threadpool(jobs.post, posted, service)
+    background.add_task(jobs.tell_workers, accepted.job, service)
+    response.status_code = accepted.status
+    response.headers.update(accepted.headers)
+    return accepted.document
 
 
 @router.get("/{job_id}", summary="Watch a job")

@@ -5,8 +5,11 @@ Runs where the file may be hostile (the box) or is the user's own (the command l
 
 from __future__ import annotations
 
+import lzma
 import math
+import sys
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any, BinaryIO, cast
 
@@ -28,6 +31,17 @@ _MAX_CLASSES = 10_000
 _MAX_NAME = 200  # characters of a class name that are kept
 _NUMBERS = "buif"
 _CHUNK = 1 << 20
+# What zipfile, its decompressors and numpy raise on bytes that are none of theirs.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    ValueError,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def read_dataset(file: BinaryIO, *, limit: int) -> tuple[dict[str, Array], tuple[str, ...]]:
@@ -82,13 +96,24 @@ def read_posterior(file: BinaryIO, *, limit: int) -> tuple[dict[str, Array], tup
 def _row_arrays(members: Mapping[str, Array]) -> dict[str, Array]:
     found = {}
     if "keep" in members:
-        found["keep"] = _numbers("keep", members["keep"]).astype(np.uint8)
+        found["keep"] = _column("keep", _numbers("keep", members["keep"])) != 0
     if "group" in members:
-        codes = np.unique(members["group"], return_inverse=True)[1]
-        found["group"] = codes.reshape(len(members["group"]), -1)[:, 0].astype(np.int64)
+        codes = np.unique(_column("group", members["group"]), return_inverse=True)[1]
+        found["group"] = codes.astype(np.int64)
     if "factors" in members:
         found["factors"] = _numbers("factors", members["factors"])
     return found
+
+
+def _column(name: str, array: Array) -> Array:
+    if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1):
+        return array.reshape(-1)
+    raise UnreadableDataset(
+        f"the array {name} has shape {list(array.shape)}",
+        expected="one value a row: [N]",
+        got=f"shape {list(array.shape)}",
+        remedy=f"save {name} with one entry for each row of x",
+    )
 
 
 def _find(members: Mapping[str, Array], names: tuple[str, ...]) -> str | None:
@@ -114,7 +139,7 @@ def _read_npz(file: BinaryIO, *, limit: int) -> dict[str, Array]:
                 info.filename.removesuffix(".npy"): _read_npy(archive, info)
                 for info in archive.infolist()
             }
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise UnreadableDataset(
             "the npz archive is damaged",
             expected="an archive as np.savez writes it",
@@ -207,6 +232,13 @@ def _numbers(name: str, array: Array) -> Array:
 def _classes(name: str, array: Array) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Class codes [N] and names of labels that are integers, floats, strings or one-hot."""
     values = _flat_labels(name, array)
+    if values.dtype.kind == "U" and (_code_points(values) > sys.maxunicode).any():
+        raise UnreadableDataset(
+            f"the labels {name} hold code points that are no characters",
+            expected="strings as np.array(names) makes them",
+            got="a code point above U+10FFFF",
+            remedy="save them again with np.savez",
+        )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         rows = np.flatnonzero(~np.isfinite(values))
         raise UnreadableDataset(
@@ -224,6 +256,10 @@ def _classes(name: str, array: Array) -> tuple[NDArray[np.int64], tuple[str, ...
             remedy="post it as factors, or in bins",
         )
     return codes.astype(np.int64), tuple(_class_name(kind) for kind in kinds)
+
+
+def _code_points(strings: Array) -> NDArray[np.uint32]:
+    return np.ascontiguousarray(strings).view(np.uint32)
 
 
 def _flat_labels(name: str, array: Array) -> Array:
@@ -247,4 +283,5 @@ def _class_name(kind: Any) -> str:
         kind = kind.decode("utf-8", "replace")
     if isinstance(kind, float) and kind.is_integer():
         kind = int(kind)
-    return str(kind)[:_MAX_NAME]
+    name = str(kind)[:_MAX_NAME].encode("utf-8", "replace").decode()
+    return "".join(c if c.isprintable() else " " for c in name)

@@ -5,7 +5,6 @@ The arrays are validated numbers: whoever parsed the file, this is the door they
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +17,11 @@ from latentgauge.report import Warning
 
 Array = NDArray[Any]
 _NAMED = 10  # rows that a message names before it counts the rest
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_SEEDS = (np.uint64(0x243F6A8885A308D3), np.uint64(0x13198A2E03707344))
 _BLOCK = 1 << 24  # bytes of rows that are looked at together
-# Copies of each distinct row, on average; beyond it the rows are draws of a discrete distribution.
-_COPIES_AT_MOST = 10
+# A table of at most so many distinct posteriors, each on average so often, is a discrete code.
+_FEW_VALUES, _MANY_OF_EACH = 50, 100
 
 
 @dataclass(frozen=True)
@@ -158,17 +159,39 @@ def row_units(*tables: Array, group: NDArray[np.int64] | None = None) -> NDArray
     A row is equal to another when its bytes are, in every table. A group and the copies of its
     rows join to one unit.
     """
-    seen: dict[bytes, int] = {}
-    copies = np.array([seen.setdefault(key, len(seen)) for key in _row_keys(tables)])
-    return copies if group is None else _joined(copies, group)
+    _, first, inverse = np.unique(_row_keys(tables), axis=0, return_index=True, return_inverse=True)
+    # Numbered as they first appear, so that folds do not depend on what the keys happen to be.
+    copies = first.argsort().argsort()[inverse.reshape(-1)]
+    return _with_group(copies, group)
 
 
-def _row_keys(tables: tuple[Array, ...]) -> list[bytes]:
-    contiguous = [np.ascontiguousarray(table) for table in tables]
-    return [
-        hashlib.blake2b(b"".join(t[i].tobytes() for t in contiguous), digest_size=16).digest()
-        for i in range(len(tables[0]))
-    ]
+def _row_keys(tables: tuple[Array, ...]) -> NDArray[np.uint64]:
+    """128 bits of each row [N, 2]: the sum over its words of a mix of word and position."""
+    keys = np.zeros((len(tables[0]), len(_SEEDS)), dtype=np.uint64)
+    done = 0
+    for table in tables:
+        for block in _blocks(table):
+            words = _words(table[block])
+            position = np.arange(done, done + words.shape[1], dtype=np.uint64)
+            for k, seed in enumerate(_SEEDS):
+                keys[block, k] += _mixed(words, position * _GOLDEN + seed).sum(axis=1)
+        done += words.shape[1]
+    return keys
+
+
+def _words(block: Array) -> NDArray[np.uint64]:
+    """The rows' bytes as 8-byte words, the last one filled with zeros."""
+    raw = np.ascontiguousarray(block).reshape(len(block), -1).view(np.uint8)
+    short = -raw.shape[1] % 8
+    return np.ascontiguousarray(np.pad(raw, ((0, 0), (0, short)))).view(np.uint64)
+
+
+def _mixed(words: NDArray[np.uint64], offset: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finalizer (Steele, Lea & Flood 2014): a small change changes every bit."""
+    z = words + offset
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 def _joined(copies: NDArray[np.int64], group: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -188,22 +211,30 @@ def _joined(copies: NDArray[np.int64], group: NDArray[np.int64]) -> NDArray[np.i
 
 @dataclass(frozen=True)
 class Units:
-    """Which rows are one unit [N], None when each is its own; how many copy an earlier row.
+    """Which rows are copies of one another, and which are one unit (None: each is its own).
 
-    A few rows twice are copies, and kept together. Where distinct rows are few against all (a
-    constant posterior, two values), equal rows are draws from a discrete distribution, and each
-    stands for itself.
+    Copies and rows of one group are one unit. In a posterior table that came without its rows,
+    equal posteriors are copies too, unless there are very few distinct ones and very many of
+    each: a constant posterior, or a code of a few values, says nothing of the rows behind it.
     """
 
     of_row: NDArray[np.int64] | None
+    copies: NDArray[np.int64]
     repeated: int
-    together: bool
+    together: bool = True
 
     @classmethod
-    def of(cls, *tables: Array, group: NDArray[np.int64] | None) -> Units:
-        n, distinct = len(tables[0]), len(np.unique(row_units(*tables)))
-        together = n <= _COPIES_AT_MOST * distinct
-        return cls(row_units(*tables, group=group) if together else group, n - distinct, together)
+    def of_rows(cls, x: Array, *, group: NDArray[np.int64] | None) -> Units:
+        copies = row_units(x)
+        return cls(_with_group(copies, group), copies, len(x) - _distinct(copies))
+
+    @classmethod
+    def of_posteriors(cls, mu: Array, second: Array, *, group: NDArray[np.int64] | None) -> Units:
+        copies = row_units(mu, second)
+        distinct = _distinct(copies)
+        together = distinct > _FEW_VALUES or len(mu) < _MANY_OF_EACH * distinct
+        units = _with_group(copies, group) if together else group
+        return cls(units, copies, len(mu) - distinct, together)
 
     def warnings(self, where: str) -> tuple[Warning, ...]:
         if not self.repeated:
@@ -211,13 +242,18 @@ class Units:
         read = (
             "are kept together and count as one"
             if self.together
-            else (
-                "stand for themselves: so few distinct rows are read as draws of a discrete "
-                "distribution"
-            )
+            else "are read as draws of their own: so few distinct posteriors are a discrete code"
         )
         message = f"{self.repeated} rows are copies of earlier rows; copies {read}"
         return (Warning(code="repeated_rows", message=message, where=where),)
+
+
+def _distinct(copies: NDArray[np.int64]) -> int:
+    return int(copies.max()) + 1
+
+
+def _with_group(copies: NDArray[np.int64], group: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    return copies if group is None else _joined(copies, group)
 
 
 def warnings_of(dataset: Dataset, options: Options) -> tuple[Warning, ...]:

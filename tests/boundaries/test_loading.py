@@ -27,7 +27,7 @@ def loaded_by(code: str) -> set[str]:
         ("import latentgauge.client", {"torch", "numpy", "app", "worker", "jobs"}),
         ("import latentgauge.cli", {"torch", "numpy", "app", "worker", "jobs"}),
         ("import latentgauge.report, latentgauge.gates", {"torch", "numpy"}),
-        ("import app.main", {"torch", "numpy", "worker", "zipfile.extractall"}),
+        ("import app.main", {"torch", "numpy", "worker", "latentgauge.encoding"}),
         ("import worker.main", {"torch", "numpy", "app", "latentgauge.encoding"}),
         (
             "import worker.run, worker.tasks, worker.sandbox.box",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import time
@@ -34,8 +35,12 @@ def kill(running: Running, words: str) -> None:
     """Kill a part, once it is there."""
 
     def found() -> list[psutil.Process]:
-        parts = psutil.Process(running.process.pid).children()
-        return [p for p in parts if words in " ".join(p.cmdline())]
+        parts = []
+        for process in psutil.Process(running.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # a zombie has no command line
+                if words in " ".join(process.cmdline()):
+                    parts.append(process)
+        return parts
 
     wait_for(lambda: bool(found()), what=words)
     found()[0].kill()

@@ -93,7 +93,7 @@ def test_keep_group_and_factors_come_along() -> None:
             factors=np.ones((4, 2)),
         )
     )
-    assert arrays["keep"].tolist() == [1, 0, 1, 1]
+    assert arrays["keep"].tolist() == [True, False, True, True]
     assert arrays["group"].tolist() == [1, 0, 0, 1]
     assert arrays["factors"].shape == (4, 2)
 
@@ -106,6 +106,8 @@ def test_keep_group_and_factors_come_along() -> None:
         ({"x": rows(2).astype(complex)}, "has dtype complex128"),
         ({"x": rows(2), "y": np.array([object(), 1])}, "has dtype object"),
         ({"x": rows(2), "factors": np.array(["a", "b"])}, "the array factors holds no numbers"),
+        ({"x": rows(2), "keep": np.ones((2, 2))}, "the array keep has shape [2, 2]"),
+        ({"x": rows(2), "group": np.array(3)}, "the array group has shape []"),
     ],
 )
 def test_arrays_of_another_kind_are_said(arrays: dict[str, Any], says: str) -> None:
@@ -206,3 +208,35 @@ def test_a_table_without_its_pair_is_said(names: tuple[str, ...]) -> None:
     data = npz(**{name: np.ones((4, 2)) for name in names})
     with pytest.raises(UnreadableDataset, match="no posterior table"):
         read_posterior(io.BytesIO(data), limit=LIMIT)
+
+
+def test_keep_is_true_wherever_it_is_not_zero() -> None:
+    arrays, _ = read(npz(x=rows(4), keep=np.array([0, 0.5, 256, 0])))
+    assert arrays["keep"].tolist() == [False, True, True, False]
+
+
+def test_a_broken_compression_is_a_damaged_file() -> None:
+    file = io.BytesIO()
+    np.savez_compressed(file, x=rows(500))
+    data = bytearray(file.getvalue())
+    data[200:260] = bytes(60)
+    with pytest.raises(UnreadableDataset, match="the npz archive is damaged"):
+        read(bytes(data))
+
+
+def test_an_encrypted_archive_is_a_damaged_file() -> None:
+    data = npz(x=rows(5)).replace(b"PK\x01\x02-\x03-\x00\x00\x00", b"PK\x01\x02-\x03-\x00\x01\x00")
+    with pytest.raises(UnreadableDataset, match="the npz archive is damaged"):
+        read(data)
+
+
+def test_labels_of_impossible_characters_are_said() -> None:
+    labels = np.array(["a", "b", "a", "b"])
+    labels.view(np.uint32)[0] = 0x7FFFFFFF
+    with pytest.raises(UnreadableDataset, match="code points that are no characters"):
+        read(npz(x=rows(4), y=labels))
+
+
+def test_class_names_are_printable() -> None:
+    labels = np.array(["a\x1b[2J", "b", "a\x1b[2J", "b"])
+    assert read(npz(x=rows(4), y=labels))[1] == ("a [2J", "b")

@@ -137,8 +137,8 @@ def test_factors_are_said_to_be_left_alone() -> None:
     assert [w.code for w in warnings_of(dataset, Options())] == ["not_measured"]
 
 
-def test_a_few_copies_are_one_unit_and_that_is_said() -> None:
-    units = Units.of(np.array([[1], [2], [1], [3]]), group=None)
+def test_copies_of_data_rows_are_one_unit_and_that_is_said() -> None:
+    units = Units.of_rows(np.array([[1], [2], [1], [3]]), group=None)
     assert units.of_row is not None
     assert units.of_row[0] == units.of_row[2]
     assert len(set(units.of_row.tolist())) == 3
@@ -148,15 +148,34 @@ def test_a_few_copies_are_one_unit_and_that_is_said() -> None:
     )
 
 
-def test_a_few_values_in_all_are_draws_and_that_is_said() -> None:
-    x = np.array([[0], [1]] * 30)
-    units = Units.of(x, group=None)
-    assert units.of_row is None
-    assert units.repeated == 58
-    assert "draws of a discrete distribution" in units.warnings("posterior")[0].message
-    group = np.arange(60) // 6
-    assert Units.of(x, group=group).of_row is group
+@pytest.mark.parametrize(
+    ("distinct", "times", "together"), [(50, 100, False), (50, 99, True), (51, 200, True)]
+)
+def test_a_table_of_few_posteriors_is_a_discrete_code(
+    distinct: int, times: int, together: bool
+) -> None:
+    mu = np.tile(np.arange(float(distinct))[:, None], (times, 1))
+    units = Units.of_posteriors(mu, np.ones_like(mu), group=None)
+    assert (units.of_row is not None) == together
+    assert units.repeated == distinct * (times - 1)
+    assert len(set(units.copies.tolist())) == distinct
+    said = units.warnings("posterior")[0].message
+    assert ("kept together" if together else "a discrete code") in said
+
+
+def test_a_discrete_code_keeps_its_groups() -> None:
+    group = np.arange(200) // 2
+    constant = np.zeros((200, 1))
+    assert Units.of_posteriors(constant, constant, group=group).of_row is group
 
 
 def test_rows_without_copies_are_not_warned_about() -> None:
-    assert Units.of(rows(5), group=None).warnings("dataset.x") == ()
+    assert Units.of_rows(rows(5), group=None).warnings("dataset.x") == ()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<f2", "<f4", "<f8", "?"])
+@pytest.mark.parametrize("width", [1, 3, 8, 13])
+def test_rows_that_differ_in_one_entry_are_no_copies(dtype: str, width: int) -> None:
+    x = np.zeros((width + 1, width), dtype=dtype)
+    x[np.arange(width), np.arange(width)] = 1
+    assert len(set(row_units(x).tolist())) == width + 1

@@ -27,6 +27,7 @@ def test_bytes_are_found_under_their_digest(tmp_path: Path) -> None:
         incoming.write(TEXT[:4])
         incoming.write(TEXT[4:])
         assert not blobs.exists(SHA)
+        incoming.check(SHA)
         assert incoming.keep() == SHA
     with blobs.open(SHA) as file:
         assert file.read() == TEXT
@@ -37,7 +38,7 @@ def test_bytes_of_another_digest_are_refused_and_gone(tmp_path: Path) -> None:
     with Blobs(tmp_path).incoming() as incoming:
         incoming.write(TEXT)
         with pytest.raises(DigestMismatch, match="10 bytes with sha256") as caught:
-            incoming.keep("0" * 64)
+            incoming.check("0" * 64)
     assert "0" * 64 in caught.value.expected
     assert files(tmp_path) == []
 
@@ -53,7 +54,7 @@ def test_the_same_bytes_twice_are_one_blob(tmp_path: Path) -> None:
     for _ in range(2):
         with blobs.incoming() as incoming:
             incoming.write(TEXT)
-            incoming.keep(SHA)
+            incoming.keep()
     assert files(tmp_path) == [SHA]
 
 
@@ -93,11 +94,12 @@ def test_another_fault_of_the_disk_is_not_hidden(tmp_path: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def test_the_sweep_removes_what_a_dead_writer_left(tmp_path: Path) -> None:
+def test_the_next_upload_removes_what_a_dead_writer_left(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path)
     old, new = tmp_path / "incoming" / "old", tmp_path / "incoming" / "new"
     for file in (old, new):
         file.write_bytes(TEXT)
     os.utime(old, (time.time() - 7200,) * 2)
-    blobs.sweep()
+    with blobs.incoming():
+        assert "old" not in files(tmp_path)
     assert files(tmp_path) == ["new"]

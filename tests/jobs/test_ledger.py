@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -32,13 +35,23 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def ledger(engine: Engine, clock: Clock) -> Iterator[Ledger]:
-    return Ledger(engine, clock=clock)
+def ledger(engine: Engine, clock: Clock) -> Ledger:
+    """A ledger that knows the artifacts A, B and C."""
+    found = Ledger(engine, clock=clock)
+    for sha in (A, B, C):
+        found.add_artifact(sha, 1)
+    return found
 
 
 def submission(**changes: object) -> Submission:
     first = Submission(Inputs(encoder=A, dataset=B), Options(), (), {}, "cpu")
     return replace(first, **changes)  # type: ignore[arg-type]
+
+
+def removed(ledger: Ledger, job_id: str) -> list[str]:
+    gone: list[str] = []
+    ledger.delete(job_id, remove=gone.append)
+    return sorted(gone)
 
 
 def claimed(ledger: Ledger, job: Job, *, lease: float = 10) -> Job:
@@ -167,11 +180,11 @@ def test_hints_are_due_until_they_were_sent_and_again_after_a_silence(
     ledger: Ledger, clock: Clock
 ) -> None:
     job, _ = ledger.submit(submission())
-    assert [due.id for due in ledger.due_hints(silent=5)] == [job.id]
+    assert [due.id for due in ledger.due_hints("cpu", silent=5, limit=9)] == [job.id]
     ledger.hinted([job.id])
-    assert ledger.due_hints(silent=5) == []
+    assert ledger.due_hints("cpu", silent=5, limit=9) == []
     clock.now += 6
-    assert [due.id for due in ledger.due_hints(silent=5)] == [job.id]
+    assert [due.id for due in ledger.due_hints("cpu", silent=5, limit=9)] == [job.id]
 
 
 def test_the_longest_wait_is_that_of_the_oldest_queued_job(ledger: Ledger, clock: Clock) -> None:
@@ -198,42 +211,42 @@ def test_pages_are_newest_first_and_filtered_by_state_and_tag(ledger: Ledger) ->
 
 
 def test_deleting_a_job_frees_the_artifacts_that_no_other_job_names(ledger: Ledger) -> None:
-    for sha in (A, B, C):
-        ledger.add_artifact(sha, 1)
     one, _ = ledger.submit(submission())
     two, _ = ledger.submit(submission(inputs=Inputs(encoder=A, dataset=C)))
     ledger.succeed(claimed(ledger, one), "{}")
-    assert ledger.delete(one.id) == [B]
+    assert removed(ledger, one.id) == [B]
     assert ledger.report(one.digest) is None
     assert ledger.knows_artifact(A)
     assert not ledger.knows_artifact(B)
-    assert sorted(ledger.delete(two.id)) == [A, C]
+    assert removed(ledger, two.id) == [A, C]
 
 
 def test_a_report_stays_while_another_job_shares_it(ledger: Ledger) -> None:
     one, _ = ledger.submit(submission())
     ledger.succeed(claimed(ledger, one), "{}")
     two, _ = ledger.submit(submission(gates=("n > 1",)))
-    assert ledger.delete(one.id) == []
+    assert removed(ledger, one.id) == []
     assert ledger.report(two.digest) == "{}"
 
 
 def test_a_deleted_running_job_is_no_longer_its_workers(ledger: Ledger) -> None:
     job, _ = ledger.submit(submission())
     taken = claimed(ledger, job)
-    ledger.delete(job.id)
+    removed(ledger, job.id)
     assert not ledger.renew(taken, lease=5, stage="x", fraction=0)
 
 
 def test_an_unknown_job_is_not_found(ledger: Ledger) -> None:
-    for call in (ledger.job, ledger.delete):
-        with pytest.raises(NotFound, match="there is no job 'nope'"):
-            call("nope")
+    for name in ("nope", "0" * 32, "\x00"):
+        with pytest.raises(NotFound, match="there is no job"):
+            ledger.job(name)
+        with pytest.raises(NotFound, match="there is no job"):
+            removed(ledger, name)
 
 
 def test_an_artifact_is_new_once(ledger: Ledger) -> None:
-    assert ledger.add_artifact(A, 5_000_000_000)
-    assert not ledger.add_artifact(A, 5_000_000_000)
+    assert ledger.add_artifact("d" * 64, 5_000_000_000)
+    assert not ledger.add_artifact("d" * 64, 5_000_000_000)
 
 
 def test_a_silent_worker_no_longer_counts(ledger: Ledger, clock: Clock) -> None:
@@ -246,3 +259,69 @@ def test_a_silent_worker_no_longer_counts(ledger: Ledger, clock: Clock) -> None:
     assert ledger.devices() == {"cpu": 1}
     ledger.forget_worker("one")
     assert ledger.devices() == {}
+
+
+def test_a_job_on_an_artifact_that_is_gone_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(NotFound, match="the posterior was not uploaded"):
+        ledger.submit(submission(inputs=Inputs(posterior="d" * 64)))
+
+
+def test_only_the_oldest_jobs_of_a_queue_are_due(ledger: Ledger) -> None:
+    posted = [ledger.submit(submission(options=Options(seed=s)))[0].id for s in range(4)]
+    other, _ = ledger.submit(submission(queue="gpu"))
+    assert {job.id for job in ledger.due_hints("cpu", silent=5, limit=2)} == set(posted[:2])
+    assert [job.id for job in ledger.due_hints("gpu", silent=5, limit=2)] == [other.id]
+    ledger.hinted(posted[:2])
+    assert ledger.due_hints("cpu", silent=5, limit=2) == [], "the oldest come first"
+
+
+def at_once(*calls: Callable[[], object]) -> list[object]:
+    """What calls return or raise that begin together, each in a thread of its own."""
+    start = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], object]) -> object:
+        start.wait()
+        try:
+            return call()
+        except NotFound as error:
+            return error
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def test_two_workers_that_measured_the_same_both_succeed(ledger: Ledger) -> None:
+    for seed in range(10):
+        pair = [
+            claimed(ledger, ledger.submit(submission(options=Options(seed=seed)))[0])
+            for _ in range(2)
+        ]
+        ended = at_once(*(partial(ledger.succeed, job, "{}") for job in pair))
+        assert ended == [True, True]
+
+
+def test_a_job_that_succeeded_has_its_report_however_a_deletion_falls(ledger: Ledger) -> None:
+    for seed in range(20):
+        asked = submission(options=Options(seed=seed))
+        first, _ = ledger.submit(asked)
+        ledger.succeed(claimed(ledger, first), "{}")
+        other = replace(asked, gates=("n > 1",))
+        _, posted = at_once(partial(removed, ledger, first.id), partial(ledger.submit, other))
+        for sha in (A, B):
+            ledger.add_artifact(sha, 1)
+        if not isinstance(posted, NotFound):
+            job = ledger.job(posted[0].id)  # type: ignore[index]
+            assert (job.state is State.SUCCEEDED) == (ledger.report(job.digest) is not None)
+
+
+def test_stored_bytes_are_there_while_their_row_is(ledger: Ledger, tmp_path: Path) -> None:
+    file = tmp_path / "blob"
+    for seed in range(20):
+        ledger.add_artifact(B, 1, store=lambda: file.write_text("x"))
+        job, _ = ledger.submit(submission(options=Options(seed=seed)))
+        at_once(
+            lambda job=job: ledger.delete(job.id, remove=lambda _: file.unlink(missing_ok=True)),
+            lambda: ledger.add_artifact(B, 1, store=lambda: file.write_text("x")),
+        )
+        assert file.exists() == ledger.knows_artifact(B)
+        ledger.add_artifact(A, 1)

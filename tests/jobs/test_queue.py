@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def broker(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 def queue(url: str) -> Queue:
-    return Queue(celery_app(Settings(broker_url=url)))
+    return Queue(Settings(broker_url=url))
 
 
 def test_a_hint_is_sent_to_a_broker_behind_a_socket_and_a_password(
@@ -65,3 +66,17 @@ def test_a_dead_broker_costs_a_moment_and_no_exception(
 
 def test_only_json_is_accepted() -> None:
     assert celery_app(Settings()).conf.accept_content == ["json"]
+
+
+def test_a_broker_that_hangs_costs_a_moment_and_no_exception(
+    broker: tuple[str, subprocess.Popen[bytes]],
+) -> None:
+    used = queue(broker[0])
+    used.hint("id", 0, queue="cpu")
+    broker[1].send_signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        assert not used.hint("id", 1, queue="cpu")
+        assert time.monotonic() - started < 3
+    finally:
+        broker[1].send_signal(signal.SIGCONT)

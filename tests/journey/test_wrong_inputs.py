@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import socket
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -88,7 +89,7 @@ BAD_ROWS[40, 0] = np.inf
             scripted(NonFinite()),
             npz(x=np.where(np.arange(60)[:, None] == 33, 3, 0 * rows(60))),
             "non_finite_output",
-            "rows 33",
+            "row 33, counted from 0",
         ),
         (traced(OfFour(), torch.zeros(4, 6)), GOOD_DATA, "batch_pinned", "it takes 4 rows"),
         (scripted(Chatty()), GOOD_DATA, "output_limit", "prints too much"),
@@ -138,7 +139,7 @@ def test_unscaled_bytes_are_warned_about_with_their_range(service: Running) -> N
     ("body", "status", "code", "says"),
     [
         (b"not json", 422, "invalid_request", "the body is not JSON"),
-        (b"[]", 422, "invalid_request", "valid dictionary"),
+        (b"[]", 422, "invalid_request", "a list"),
         (b"{}", 422, "invalid_request", "none of them"),
         (b'{"encoder": "' + b"a" * 64 + b'"}', 422, "invalid_request", "dataset"),
         (b'{"encoder": "short", "dataset": "short"}', 422, "invalid_request", "encoder"),
@@ -153,7 +154,14 @@ def test_unscaled_bytes_are_warned_about_with_their_range(service: Running) -> N
         (b'{"options": {"confidence": 2}}', 422, "invalid_option", "option 'confidence'"),
         (b'{"gates": ["mutual_info > 3"]}', 422, "invalid_gate", "'mutual_information'"),
         (b'{"gates": ["kl == 3"]}', 422, "invalid_gate", "an interval is never equal"),
-        (b'{"tags": {"": "x"}}', 422, "invalid_request", "a tag is too long"),
+        (b'{"tags": {"": "x"}}', 422, "invalid_request", "a key of 0 characters"),
+        (b'{"tags": {"a b": "x"}}', 422, "invalid_request", "the tag 'a b' cannot be used"),
+        (b'{"tags": {"a": "\\ud800"}}', 422, "invalid_request", "halves of a surrogate pair"),
+        (b'{"tags": {"a": "\\u0000"}}', 422, "invalid_request", "without NUL"),
+        (b'{"gates": ["digest == \\ud800"]}', 422, "invalid_request", "cannot be stored"),
+        (b'{"options": {"\\ud800": 1}}', 422, "invalid_request", "cannot be stored"),
+        (b'{"a": ' * 900 + b"1" + b"}" * 900, 422, "invalid_request", ""),
+        (b'{"options": {"seed": NaN}}', 422, "invalid_option", "option 'seed'"),
         (b'{"options": {"device": "cuda"}}', 503, "device_unavailable", "devices cpu"),
     ],
 )
@@ -182,6 +190,7 @@ def test_a_wrong_request_gets_its_code_and_its_sentences(
         ({"encoder": b"x"}, {"options": "{"}, "the field options is not JSON"),
         ({"encoder": b"x"}, {"gates": '"kl > 1"'}, "gates"),
         ({"encoder": b"x"}, {}, "an encoder and a dataset"),
+        ({"encoder": b"x"}, {"tags": "[]"}, "tags"),
     ],
 )
 def test_a_wrong_form_says_which_part(
@@ -192,6 +201,57 @@ def test_a_wrong_form_says_which_part(
     assert answer.status_code == 422
     assert answer.json()["code"] == "invalid_request"
     assert says in " ".join(str(part) for part in answer.json().values()), answer.json()
+
+
+def test_a_form_that_is_refused_leaves_no_file(service: Running) -> None:
+    before = stored(service)
+    with service.client() as http:
+        for fields in ({"options": '{"bogus": 1}'}, {"gates": '["kl"]'}, {"tags": '{"": ""}'}):
+            answer = http.post(
+                "/v1/jobs", files={"encoder": b"new", "dataset": b"bytes"}, data=fields
+            )
+            assert answer.status_code == 422
+    assert stored(service) == before
+
+
+def test_a_part_that_comes_twice_is_refused(service: Running) -> None:
+    with service.client() as http:
+        answer = http.post("/v1/jobs", files=[("posterior", b"one"), ("posterior", b"two")])
+    assert answer.status_code == 422
+    assert "comes twice" in answer.json()["detail"]
+
+
+def test_another_multipart_type_is_no_upload(service: Running) -> None:
+    with service.client() as http:
+        answer = http.post(
+            "/v1/jobs",
+            content=(b"z" * (1 << 20) for _ in range(3)),
+            headers={"content-type": "multipart/mixed; boundary=b"},
+        )
+    assert answer.status_code == 413
+    assert "at most 1048576 bytes" in answer.json()["expected"]
+
+
+def test_the_type_of_a_form_may_be_written_in_capitals(service: Running) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="gates"\r\n\r\n["kl"]\r\n--b--\r\n'
+    with service.client() as http:
+        answer = http.post(
+            "/v1/jobs", content=body, headers={"content-type": "Multipart/Form-Data; boundary=b"}
+        )
+    assert answer.json()["code"] == "invalid_gate"
+
+
+def test_a_form_that_is_cut_off_is_no_fault_of_ours(service: Running) -> None:
+    address = urlsplit(service.url)
+    head = (
+        f"POST /v1/jobs HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 3000000\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        'Content-Disposition: form-data; name="encoder"; filename="e"\r\n\r\n'
+    )
+    with socket.create_connection((str(address.hostname), int(address.port or 0))) as connection:
+        connection.sendall(head.encode() + b"z" * 100_000)
+    time.sleep(0.5)
+    assert "ClientDisconnect" not in service.log("web")
 
 
 def test_a_form_that_is_none_is_said(service: Running) -> None:
@@ -288,6 +348,12 @@ def test_an_address_that_is_no_digest_is_said(service: Running, address: str) ->
         ("GET", "/v1/jobs?limit=0", 422, "invalid_request"),
         ("GET", "/v1/jobs?state=done", 422, "invalid_request"),
         ("GET", "/v1/jobs?cursor=%21%21", 422, "invalid_request"),
+        ("GET", "/v1/jobs?cursor=aW5mOjAw", 422, "invalid_request"),
+        ("GET", "/v1/jobs?cursor=MTpc", 422, "invalid_request"),
+        ("GET", "/v1/jobs?tag.a%22%5D=x", 422, "invalid_request"),
+        ("GET", "/v1/jobs?tag.a=%00", 422, "invalid_request"),
+        ("GET", "/v1/jobs/%00", 404, "not_found"),
+        ("GET", "/v1/jobs/%ED%A0%80", 404, "not_found"),
         ("GET", "/v1/jobs/unknown?wait=1000", 422, "invalid_request"),
     ],
 )
@@ -305,6 +371,9 @@ def test_every_error_is_a_problem(
     "headers",
     [
         {"Host": "evil.example"},
+        {"Host": "["},
+        {"Host": "[::1"},
+        {"Origin": "http://["},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:1"},
@@ -348,11 +417,21 @@ def test_pages_of_jobs_follow_their_cursor(service: Running) -> None:
     assert seen == [job["id"] for job in whole["jobs"]]
 
 
+def test_an_index_beyond_a_report_that_is_there_is_refused_at_once(service: Running) -> None:
+    files = {"posterior": npz(mu=rows(40), logvar=0 * rows(40))}
+    with service.client() as http:
+        first = http.post("/v1/jobs", files=files)
+        http.get(first.headers["location"], params={"wait": 60})
+        answer = http.post("/v1/jobs", files=files, data={"gates": '["dimensions[6].kl > 0"]'})
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid_gate"
+
+
 def test_an_index_beyond_the_latents_is_said_in_the_job(service: Running) -> None:
     with service.client() as http:
         posted = http.post(
             "/v1/jobs",
-            files={"encoder": GOOD_ENCODER, "dataset": GOOD_DATA},
+            files={"encoder": GOOD_ENCODER, "dataset": npz(x=rows(61))},
             data={"gates": '["dimensions[3].kl > 0"]'},
         )
         job = http.get(posted.headers["location"], params={"wait": 60}).json()

@@ -28,6 +28,7 @@ from latentgauge.errors import (
     UnreadableDataset,
 )
 from latentgauge.options import Options
+from tests.conftest import wait_for
 from tests.models import (
     Chatty,
     Greedy,
@@ -162,7 +163,7 @@ def test_a_child_that_dies_fails_the_stage_and_not_the_parent(
 def test_a_child_that_answers_rubbish_is_refused(tmp_path: Path) -> None:
     impostor = tmp_path / "child.py"
     impostor.write_text(
-        "import json, os, sys\nr = json.loads(sys.argv[1])\n"
+        "import json, os, sys\nr = json.load(open(int(sys.argv[1])))\n"
         "os.write(r['answer'], b'\\x80\\x04rubbish that is a pickle')\n"
     )
     with pytest.raises(UnreadableDataset, match="its answer is broken"):
@@ -233,7 +234,7 @@ def test_the_encoders_child_holds_x_and_not_y() -> None:
     x = np.full((64, 6), mark_x)
     y_like = np.full((64, 4), mark_y)  # factors: numbers that no library holds by chance
     frame = read_dataset(npz(x=x, factors=y_like, y=np.arange(64) % 2))
-    dataset = _dataset(frame)
+    dataset = _dataset(frame, max_rows=1000)
     assert dataset.factors is not None
     seen: list[bytes] = []
 
@@ -257,7 +258,7 @@ def test_a_child_that_claims_another_kind_of_fault_is_a_crash(tmp_path: Path) ->
     impostor = tmp_path / "child.py"
     header = b'{"arrays": [], "meta": {}, "problem": {"code": "worker_lost"}}'
     impostor.write_text(
-        "import json, os, struct, sys\nr = json.loads(sys.argv[1])\n"
+        "import json, os, struct, sys\nr = json.load(open(int(sys.argv[1])))\n"
         f"h = {header!r}\nos.write(r['answer'], struct.pack('<I', len(h)) + h)\n"
     )
     with pytest.raises(LatentgaugeError, match="not its to claim"):
@@ -285,3 +286,28 @@ def test_weights_that_do_not_fit_are_out_of_memory() -> None:
     limits = Limits(seconds=60, memory_bytes=200 << 20, answer_bytes=1 << 20)
     with pytest.raises(OutOfMemory, match=r"reading the file needs more|memory limit of 200 MiB"):
         encode(scripted(Heavy()), rows(), limits=limits)
+
+
+def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:
+    impostor, note = tmp_path / "child.py", tmp_path / "pid"
+    impostor.write_text(
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        f"    open({str(note)!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(60)\n"
+        f"while not os.path.exists({str(note)!r}): time.sleep(0.01)\n"
+    )
+    started = time.monotonic()
+    with pytest.raises(UnreadableDataset, match="its answer is broken"):
+        read_dataset(b"", program=impostor)
+    assert time.monotonic() - started < 20, "it held the pipes, and was not waited for"
+    wait_for(lambda: not psutil.pid_exists(int(note.read_text())), what="the grandchild's end")
+
+
+def test_a_stage_leaves_no_descriptor_behind() -> None:
+    read_dataset(npz(x=rows(10)))
+    before = len(os.listdir("/proc/self/fd"))
+    read_dataset(npz(x=rows(10)))
+    with pytest.raises(UnreadableDataset):
+        read_dataset(b"")
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -97,6 +97,7 @@ ONE = {"arrays": [["x", "<f8", [2]]], "meta": {}}
         (packed({"arrays": [["x", "<f8", [1] * 9]], "meta": {}}), "not accepted"),
         (packed({"arrays": [[1, "<f8", [1]]], "meta": {}}), "not accepted"),
         (packed({"arrays": [["x", "<f8", [0]], ["x", "<f8", [0]]], "meta": {}}), "one name"),
+        (packed({"arrays": [[str(i), "|u1", [0]] for i in range(9)], "meta": {}}), "9 arrays"),
     ],
 )
 def test_anything_else_is_refused(data: bytes, why: str) -> None:

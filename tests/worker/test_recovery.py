@@ -10,13 +10,13 @@ import pytest
 
 from jobs.ledger import Inputs, Job, Ledger, Submission
 from jobs.migrations import upgrade
-from jobs.queue import Queue, celery_app
+from jobs.queue import Queue
 from jobs.settings import Settings
 from jobs.states import State
 from jobs.tables import connect
 from latentgauge.errors import TimeLimit, WrongOutput
 from latentgauge.options import Options
-from worker.recovery import Lease, Recovery, Stop
+from worker.recovery import Heartbeat, Lease, Recovery, Stop
 from worker.tasks import work
 
 
@@ -30,6 +30,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def posted(ledger: Ledger) -> Job:
     inputs = Inputs(posterior="a" * 64)
+    ledger.add_artifact("a" * 64, 1)
     return ledger.submit(Submission(inputs, Options(), (), {}, "cpu"))[0]
 
 
@@ -113,17 +114,20 @@ def _job() -> Job:
 
 
 def recovery(ledger: Ledger, lease: Lease, **changes: object) -> Recovery:
-    dead_broker = Queue(celery_app(Settings(broker_url="redis+socket:///nowhere/valkey.sock")))
+    dead_broker = Queue(Settings(broker_url="redis+socket:///nowhere/valkey.sock"))
     settings: dict[str, object] = {
-        "name": "w1",
-        "device": "cpu",
         "serves": "cpu",
         "period": 0.05,
-        "lease_seconds": 10,
         "stalled_seconds": 60,
         **changes,
     }
     return Recovery(ledger, dead_broker, lease, **settings)  # type: ignore[arg-type]
+
+
+def heartbeat(ledger: Ledger, lease: Lease) -> Heartbeat:
+    return Heartbeat(
+        ledger, lease, name="w1", device="cpu", serves="cpu", period=0.05, lease_seconds=10
+    )
 
 
 def test_the_loop_shows_progress_and_keeps_the_lease(ledger: Ledger) -> None:
@@ -132,7 +136,7 @@ def test_the_loop_shows_progress_and_keeps_the_lease(ledger: Ledger) -> None:
     assert job is not None
     lease.hold(job, seconds=100)
     lease.tick("measuring", 0.25)
-    recovery(ledger, lease).once()
+    heartbeat(ledger, lease).once()
     seen = ledger.job(job.id)
     assert (seen.state, seen.stage, seen.fraction) == (State.RUNNING, "measuring", 0.25)
     assert ledger.devices() == {"cpu": 1}
@@ -144,8 +148,8 @@ def test_a_job_whose_row_is_gone_stops_at_the_next_tick(ledger: Ledger) -> None:
     job = ledger.claim(posted(ledger).id, 0, lease=10)
     assert job is not None
     lease.hold(job, seconds=100)
-    ledger.delete(job.id)
-    recovery(ledger, lease).once()
+    ledger.delete(job.id, remove=lambda _: None)
+    heartbeat(ledger, lease).once()
     with pytest.raises(Stop):
         lease.tick("measuring", 0.5)
 
@@ -155,8 +159,8 @@ def test_a_new_job_is_not_stopped_by_the_loss_of_the_last(ledger: Ledger) -> Non
     job = ledger.claim(posted(ledger).id, 0, lease=10)
     assert job is not None
     lease.hold(job, seconds=100)
-    ledger.delete(job.id)
-    recovery(ledger, lease).once()
+    ledger.delete(job.id, remove=lambda _: None)
+    heartbeat(ledger, lease).once()
     lease.drop()
     lease.hold(_job(), seconds=100)
     lease.tick("measuring", 0.5)
@@ -165,7 +169,7 @@ def test_a_new_job_is_not_stopped_by_the_loss_of_the_last(ledger: Ledger) -> Non
 def test_hints_that_cannot_be_sent_stay_due(ledger: Ledger) -> None:
     job = posted(ledger)
     recovery(ledger, Lease()).once()
-    assert [due.id for due in ledger.due_hints(silent=60)] == [job.id]
+    assert [due.id for due in ledger.due_hints("cpu", silent=60, limit=9)] == [job.id]
 
 
 def test_a_free_worker_that_hears_nothing_while_jobs_wait_gives_up(ledger: Ledger) -> None:
@@ -191,7 +195,7 @@ def test_a_free_worker_that_hears_nothing_while_jobs_wait_gives_up(ledger: Ledge
 def test_the_loop_outlives_a_database_that_is_away(tmp_path: Path) -> None:
     engine = connect(f"sqlite:///{tmp_path / 'a.db'}")
     lease = Lease()
-    loop = recovery(Ledger(engine), lease)
+    loop = heartbeat(Ledger(engine), lease)
     loop.start()
     time.sleep(0.2)
     assert loop.is_alive(), "no table is there yet"

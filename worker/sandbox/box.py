@@ -13,12 +13,13 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from latentgauge.errors import (
     BY_CODE,
@@ -66,48 +67,49 @@ def run_stage(
         InputFault: what the child said of its file, or how it died, with a code for each.
         Exception: whatever `tick` raised; the child is dead by then.
     """
-    answer, answer_end = os.pipe()
-    log, log_end = os.pipe()
-    whole = {
-        **request,
-        "stage": stage,
-        "inputs": dict(inputs),
-        "answer": answer_end,
-        "memory_bytes": limits.memory_bytes,
-    }
-    try:
+    whole = {**request, "stage": stage, "inputs": dict(inputs), "memory_bytes": limits.memory_bytes}
+    with ExitStack() as stack:
+        answer, answer_end = _pipe(stack)
+        log, log_end = _pipe(stack)
+        receiver = stack.enter_context(closing(Receiver(limit=limits.answer_bytes)))
+        asked = stack.enter_context(tempfile.TemporaryFile())
+        asked.write(json.dumps({**whole, "answer": answer_end.fileno()}).encode())
+        asked.seek(0)
         child = subprocess.Popen(
-            [sys.executable, "-I", str(child_program), json.dumps(whole)],
+            [sys.executable, "-I", str(child_program), str(asked.fileno())],
             env={},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=log_end,
             stderr=log_end,
-            pass_fds=[*inputs.values(), answer_end],
+            pass_fds=[*inputs.values(), asked.fileno(), answer_end.fileno()],
             start_new_session=True,
         )
-    finally:
-        os.close(answer_end)
-        os.close(log_end)
-    with (
-        open(answer, "rb", buffering=0),
-        open(log, "rb", buffering=0),
-        closing(Receiver(limit=limits.answer_bytes)) as receiver,
-        _killed_at_the_end(child),
-    ):
-        watch = _Watch(stage, child, answer, log, receiver, limits, tick)
+        stack.enter_context(_killed_at_the_end(child))
+        answer_end.close()
+        log_end.close()
+        watch = _Watch(stage, child, answer.fileno(), log.fileno(), receiver, limits, tick)
         watch.until_the_end()
         return watch.frame()
 
 
+def _pipe(stack: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
+    """Both ends of a pipe, closed with the stack if not before."""
+    reading, writing = os.pipe()
+    return (
+        stack.enter_context(open(reading, "rb", buffering=0)),
+        stack.enter_context(open(writing, "wb", buffering=0)),
+    )
+
+
 @contextlib.contextmanager
 def _killed_at_the_end(child: subprocess.Popen[bytes]) -> Any:
+    """Kills the child's whole group before the child is reaped, while its id is still its own."""
     try:
         yield
     finally:
-        if child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 
@@ -149,13 +151,20 @@ class _Watch:
                     else:
                         self._hear(data)
                 self._look()
-        while self._child.poll() is None:
+                if self._ended():  # whatever it started keeps no pipe open
+                    os.killpg(self._child.pid, signal.SIGKILL)
+        while not self._ended():
             self._look()
             time.sleep(_WATCH_SECONDS)
 
+    def _ended(self) -> bool:
+        """Whether the child itself has ended; it is not reaped yet."""
+        ended = os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is not None
+
     def frame(self) -> Frame:
         """The child's answer, or the error that it stands for."""
-        if self._child.returncode:
+        if self._child.wait():
             raise self._death()
         try:
             frame = self._receiver.frame()

@@ -1,8 +1,8 @@
 """The child: reads one untrusted file and answers with arrays.
 
-Started as `python -I child.py REQUEST` with an empty environment and three kinds of
-descriptors: its inputs (read-only), one pipe for the answer, one for what the file's code
-prints. It holds no credential, and with a model no label.
+Started as `python -I child.py DESCRIPTOR` with an empty environment and few descriptors: its
+request, its inputs (read-only), one pipe for the answer, one for what the file's code prints.
+It holds no credential, and with a model no label.
 
 The kernel's confinement belongs between `_bound` and the first byte that is read.
 """
@@ -27,7 +27,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    request = json.loads(sys.argv[1])
+    with open(int(sys.argv[1]), "rb") as asked:
+        request = json.loads(asked.read())
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     stage = STAGES[request["stage"]](request)
     _bound(request["memory_bytes"], request.get("device", "cpu"))

@@ -27,6 +27,7 @@ Array = NDArray[Any]
 _ALIGNMENT = 64
 _MAX_HEADER = 4 << 20
 _MAX_AXES = 8
+_MAX_ARRAYS = 8
 _DTYPES = frozenset(
     ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8")
 )
@@ -194,6 +195,8 @@ def _no_constant(name: str) -> None:
 def _slots(header: dict[str, Any]) -> list[_Slot]:
     slots: list[_Slot] = []
     position = 0
+    if len(header["arrays"]) > _MAX_ARRAYS:
+        raise BadFrame(f"{len(header['arrays'])} arrays")
     for entry in header["arrays"]:
         name, dtype, shape = _entry(entry)
         slot = _Slot(name, np.dtype(dtype), shape, _aligned(position))
