@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from app.problems import Problem, problem_of
-from jobs.ledger import Job, Ledger, job_id_like
+from jobs.job import Job, job_id_like
+from jobs.ledger import Ledger
 from jobs.states import State
 from latentgauge.errors import InvalidGate, InvalidRequest, NotFound, from_problem
 from latentgauge.gates import Verdict, judge, parse_gates

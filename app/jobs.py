@@ -14,7 +14,7 @@ from app.dependencies import Service
 from app.documents import JobDocument, JobList, cursor_of, document, judged, read_cursor
 from app.problems import answer
 from app.submissions import Posted, check_tag, checked_submission
-from jobs.ledger import Job, Submission
+from jobs.job import Job, Submission
 from jobs.states import State
 from latentgauge.errors import (
     LatentgaugeError,

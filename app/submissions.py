@@ -18,7 +18,7 @@ from app.dependencies import Service
 from app.doors import FORM, media_type
 from app.uploads import store
 from jobs.blobs import full_disk_said
-from jobs.ledger import Inputs, Submission
+from jobs.job import Inputs, Submission
 from jobs.queue import QUEUES
 from latentgauge.errors import (
     DeviceUnavailable,

@@ -7,13 +7,8 @@ transaction.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -30,73 +25,14 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import CursorResult, RowMapping
+from sqlalchemy.engine import CursorResult
 
-from jobs.states import ENDED, MAX_ATTEMPTS, State
+from jobs.job import Inputs, Job, Submission, job_id_like, job_of, new_row
+from jobs.states import MAX_ATTEMPTS, State
 from jobs.tables import artifacts, jobs, reports, workers
 from latentgauge.errors import NotFound, WorkerLost
-from latentgauge.options import Options
-from latentgauge.report import ESTIMATOR_VERSION
 
 WORKER_SILENT = 60.0  # seconds after which a worker no longer counts as there
-_ID = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Digests of what a job reads: an encoder and a data set, or a posterior table."""
-
-    encoder: str | None = None
-    dataset: str | None = None
-    posterior: str | None = None
-
-    def named(self) -> dict[str, str]:
-        return {name: sha for name, sha in vars(self).items() if sha is not None}
-
-
-@dataclass(frozen=True)
-class Job:
-    id: str
-    state: State
-    attempt: int
-    created_at: float
-    started_at: float | None
-    finished_at: float | None
-    stage: str | None
-    fraction: float | None
-    queue: str
-    inputs: Inputs
-    options: dict[str, Any]
-    gates: tuple[str, ...]
-    tags: dict[str, str]
-    digest: str
-    error: dict[str, str] | None
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What a caller asks for, checked."""
-
-    inputs: Inputs
-    options: Options
-    gates: tuple[str, ...]
-    tags: dict[str, str]
-    queue: str
-
-    @property
-    def digest(self) -> str:
-        """sha256 of all that decides the numbers; reports are shared by it."""
-        decides = {
-            "estimator_version": ESTIMATOR_VERSION,
-            "inputs": self.inputs.named(),
-            "options": self.options.model_dump(mode="json"),
-            "queue": self.queue,
-        }
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
 class Ledger:
@@ -131,19 +67,19 @@ class Ledger:
                         jobs.c.digest == submission.digest, jobs.c.state == State.SUCCEEDED
                     )
                 ).mappings():
-                    old = _job(row)
+                    old = job_of(row)
                     if old.gates == submission.gates and old.tags == submission.tags:
                         return old, False
-            new = _row_of(submission, now, State.SUCCEEDED if measured else State.QUEUED)
+            new = new_row(submission, now, State.SUCCEEDED if measured else State.QUEUED)
             c.execute(insert(jobs).values(new))
-            return _job(cast(RowMapping, new)), True
+            return job_of(new), True
 
     def job(self, job_id: str) -> Job:
         with self._engine.connect() as c:
             row = c.execute(select(jobs).where(jobs.c.id == _checked(job_id))).mappings().first()
         if row is None:
             raise _no_job(job_id)
-        return _job(row)
+        return job_of(row)
 
     def page(
         self,
@@ -168,7 +104,7 @@ class Ledger:
                 )
             )
         with self._engine.connect() as c:
-            return [_job(row) for row in c.execute(query).mappings()]
+            return [job_of(row) for row in c.execute(query).mappings()]
 
     def report(self, digest: str) -> str | None:
         """The report's JSON text, if these inputs were measured."""
@@ -185,7 +121,7 @@ class Ledger:
             row = c.execute(select(jobs).where(jobs.c.id == _checked(job_id))).mappings().first()
             if row is None:
                 raise _no_job(job_id)
-            job = _job(row)
+            job = job_of(row)
             shas = list(job.inputs.named().values())
             c.execute(select(artifacts).where(artifacts.c.sha256.in_(shas)).with_for_update())
             c.execute(select(reports).where(reports.c.digest == job.digest).with_for_update())
@@ -251,7 +187,7 @@ class Ledger:
             )
             if not _changed(taken):
                 return None
-            return _job(c.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one())
+            return job_of(c.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one())
 
     def renew(self, job: Job, *, lease: float, stage: str, fraction: float) -> bool:
         """Keep a job and show how far it is; False when it is no longer this worker's."""
@@ -349,7 +285,7 @@ class Ledger:
         )
         with self._engine.connect() as c:
             rows = c.execute(select(jobs).where(jobs.c.id.in_(oldest.scalar_subquery()), due))
-            return [_job(row) for row in rows.mappings()]
+            return [job_of(row) for row in rows.mappings()]
 
     def hinted(self, job_ids: Sequence[str]) -> None:
         with self._writing.begin() as c:
@@ -377,11 +313,6 @@ def _mine(job: Job) -> tuple[Any, ...]:
         jobs.c.state == State.RUNNING,
         jobs.c.attempt == job.attempt,
     )
-
-
-def job_id_like(text: str) -> bool:
-    """Whether a text has the form of a job's id."""
-    return _ID.fullmatch(text) is not None
 
 
 def _checked(job_id: str) -> str:
@@ -440,49 +371,4 @@ def _lost() -> WorkerLost:
         expected="a worker that lives until the job's end",
         got=f"{MAX_ATTEMPTS} lost leases",
         remedy="see the workers' logs: most often the machine ran out of memory",
-    )
-
-
-def _row_of(submission: Submission, now: float, state: State) -> dict[str, Any]:
-    ended = state in ENDED
-    return {
-        "id": uuid.uuid4().hex,
-        "state": state,
-        "attempt": 0,
-        "lease_until": None,
-        "hinted_at": None,
-        "created_at": now,
-        "started_at": now if ended else None,
-        "finished_at": now if ended else None,
-        "stage": None,
-        "fraction": None,
-        "queue": submission.queue,
-        "encoder": submission.inputs.encoder,
-        "dataset": submission.inputs.dataset,
-        "posterior": submission.inputs.posterior,
-        "options": submission.options.model_dump(mode="json"),
-        "gates": list(submission.gates),
-        "tags": submission.tags,
-        "digest": submission.digest,
-        "error": None,
-    }
-
-
-def _job(row: RowMapping) -> Job:
-    return Job(
-        id=row["id"],
-        state=State(row["state"]),
-        attempt=row["attempt"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        stage=row["stage"],
-        fraction=row["fraction"],
-        queue=row["queue"],
-        inputs=Inputs(row["encoder"], row["dataset"], row["posterior"]),
-        options=row["options"],
-        gates=tuple(row["gates"]),
-        tags=row["tags"],
-        digest=row["digest"],
-        error=row["error"],
     )

@@ -17,11 +17,10 @@ from latentgauge import __version__
 from latentgauge.cautions import cautions
 from latentgauge.errors import ShapeMismatch
 from latentgauge.measures import dimensions as used
-from latentgauge.measures.intervals import SATURATION, Interval, difference
-from latentgauge.measures.marginals import INFLATION
+from latentgauge.measures.intervals import Interval, difference
 from latentgauge.measures.pairs import silent
 from latentgauge.measures.survey import Survey, survey
-from latentgauge.measures.units import Mean, mean_over_units, normal_quantile
+from latentgauge.measures.units import Mean, mean_over_units
 from latentgauge.options import Options
 from latentgauge.posterior import Posterior
 from latentgauge.report import (
@@ -60,7 +59,11 @@ class Labels:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is analysed. Rows with the same number in `units` [N] are copies or belong together."""
+    """What is analysed.
+
+    Rows with the same number in `units` [N] depend on each other; those with the same number in
+    `copies` [N] are one row of the data, and only the ceiling of I_N asks that.
+    """
 
     posterior: Posterior
     inputs: Inputs
@@ -72,8 +75,9 @@ class Subject:
     timings: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises ShapeMismatch unless labels and units say something of every row."""
-        told = {"units": self.units, "labels": None if self.labels is None else self.labels.codes}
+        """Raises ShapeMismatch unless labels, units and copies say something of every row."""
+        labels = None if self.labels is None else self.labels.codes
+        told = {"units": self.units, "copies": self.copies, "labels": labels}
         for name, codes in told.items():
             if codes is not None and codes.shape != (self.posterior.n,):
                 raise ShapeMismatch(
@@ -94,19 +98,19 @@ def analyse(
 ) -> Report:
     """The whole report. `progress` gets the fraction done and may raise to stop the work."""
     start = time.perf_counter()
-    z = normal_quantile(options.confidence)
     found = survey(
         subject.posterior.mu.cpu(),
         subject.posterior.logvar.cpu(),
         units=subject.units,
+        copies=None if subject.copies is None else subject.copies.cpu(),
         classes=None if subject.labels is None else subject.labels.codes.cpu(),
         samples=options.samples,
         seed=options.seed,
-        z=z,
+        confidence=options.confidence,
         device=device,
         tick=progress,
     )
-    report = _report(subject, found, options, environment, torch.device(device), z)
+    report = _report(subject, found, options, environment, torch.device(device))
     stages = {f"measures.{name}": seconds for name, seconds in found.seconds.items()}
     timings = {**subject.timings, "measures": time.perf_counter() - start, **stages}
     progress(1.0)
@@ -123,8 +127,9 @@ def digest(subject: Subject, options: Options, device: torch.device) -> str:
     }
     if subject.labels is not None:
         parts["labels"] = [_sha256(subject.labels.codes), list(subject.labels.classes)]
-    if subject.units is not None:
-        parts["units"] = _sha256(subject.units)
+    for name, codes in (("units", subject.units), ("copies", subject.copies)):
+        if codes is not None:
+            parts[name] = _sha256(codes)
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -139,10 +144,9 @@ def _report(
     options: Options,
     environment: Environment,
     device: torch.device,
-    z: float,
 ) -> Report:
     posterior = subject.posterior
-    dimensions = _dimensions(posterior, found, options.active_threshold, z)
+    dimensions = _dimensions(posterior, found, options.active_threshold)
     kl = mean_over_units(found.kl.sum(dim=1), found.units)
     information = _bounds(found.information)
     return Report(
@@ -156,18 +160,18 @@ def _report(
         d=posterior.d,
         log_n=math.log(posterior.n),
         confidence=options.confidence,
-        kl=_estimate(kl, z, floor=0.0),
+        kl=_estimate(kl, found.quantile, floor=0.0),
         kl_per_dimension_mean=kl.value / posterior.d,
         mutual_information=information,
         total_correlation=_bounds(difference(found.intervals, [found.information])),
         dimensionwise_kl=_bounds(found.dimensionwise),
         marginal_kl=_bounds(found.marginal_kl),
-        dataset_information=_dataset_information(found, z),
-        dataset_decomposition=_decomposition(found, z),
+        dataset_information=_dataset_information(found),
+        dataset_decomposition=_decomposition(found),
         active_dimensions=_active_dimensions(posterior, dimensions, options),
         dimensions=dimensions,
         collapse=_collapse(posterior, found, dimensions, options.active_threshold),
-        labels=_labels(subject.labels, found, z),
+        labels=_labels(subject.labels, found),
         estimators=_estimators(found),
         warnings=[*subject.warnings, *cautions(posterior, found)],
         preflight=list(subject.preflight),
@@ -177,17 +181,17 @@ def _report(
 
 
 def _estimate(
-    mean: Mean, z: float, *, floor: float = -math.inf, ceiling: float = math.inf
+    mean: Mean, t: float, *, floor: float = -math.inf, ceiling: float = math.inf
 ) -> Estimate:
-    """value +- z standard errors, ends kept within what is possible."""
+    """value +- t standard errors, ends kept within what is possible unless the value is not."""
     error = mean.standard_error
     if error is None:
         return Estimate(value=mean.value)
     return Estimate(
         value=mean.value,
         standard_error=error,
-        lower=min(max(mean.value - z * error, floor), mean.value),
-        upper=max(min(mean.value + z * error, ceiling), mean.value),
+        lower=min(max(mean.value - t * error, floor), mean.value),
+        upper=max(min(mean.value + t * error, ceiling), mean.value),
     )
 
 
@@ -199,44 +203,48 @@ def _bounds(interval: Interval) -> Estimate:
     return Estimate(lower=interval.lower, upper=interval.upper)
 
 
-def _dataset_mean(found: Survey) -> Mean:
-    """I_N; a data set of one unit knows its error too, which is none worth naming."""
-    mean = found.joint.dataset
-    return Mean(mean.value, mean.standard_error or 0.0)
+def _of_dataset(
+    mean: Mean, found: Survey, *, floor: float = 0.0, ceiling: float = math.inf
+) -> Estimate:
+    """A joint figure of the data set's own mixture; a single row has nothing left to chance."""
+    if not found.joint_known:
+        return Estimate()
+    if len(found.units) == 1:
+        mean = Mean(mean.value, 0.0)
+    return _estimate(mean, found.noise_quantile, floor=floor, ceiling=ceiling)
 
 
-def _dataset_information(found: Survey, z: float) -> DatasetInformation:
-    estimate = _estimate(_dataset_mean(found), z, floor=0.0, ceiling=found.ceiling)
+def _dataset_information(found: Survey) -> DatasetInformation:
+    estimate = _of_dataset(found.joint.dataset, found, ceiling=found.ceiling)
     return DatasetInformation(
-        **estimate.model_dump(),
-        ceiling=found.ceiling,
-        saturated=found.joint.dataset.value > found.ceiling - SATURATION,
+        **estimate.model_dump(), ceiling=found.ceiling, saturated=found.saturated
     )
 
 
-def _decomposition(found: Survey, z: float) -> DatasetDecomposition:
+def _decomposition(found: Survey) -> DatasetDecomposition:
     """Its first line is exact, so that the parts add up: KL = I_N + TC + DWKL."""
-    information = _dataset_mean(found)
-    kl = found.kl.mean(dim=0)
-    marginals = [m.dataset for m in found.marginals]
+    kl, information = found.kl.mean(dim=0), found.joint.dataset
     total, error = float(kl.sum()), information.standard_error
+    marginals = [m.dataset for m in found.marginals]
+    correlation = Mean(math.fsum(marginals) - information.value, error)
     return DatasetDecomposition(
         kl=_exact(total),
-        information=_estimate(information, z),
-        total_correlation=_estimate(Mean(math.fsum(marginals) - information.value, error), z),
+        information=_of_dataset(information, found, ceiling=found.ceiling),
+        total_correlation=_of_dataset(correlation, found),
         dimensionwise_kl=_exact(
             math.fsum(k - m for k, m in zip(kl.tolist(), marginals, strict=True))
         ),
-        marginal_kl=_estimate(Mean(total - information.value, error), z),
+        marginal_kl=_of_dataset(Mean(total - information.value, error), found),
     )
 
 
-def _dimensions(posterior: Posterior, found: Survey, threshold: float, z: float) -> list[Dimension]:
+def _dimensions(posterior: Posterior, found: Survey, threshold: float) -> list[Dimension]:
     mean, moved = posterior.mu.mean(dim=0), used.variance_of_mean(posterior.mu)
     width = posterior.logvar.exp().mean(dim=0)
     out = []
     for j in range(posterior.d):
         interval, apart = found.intervals[j], found.divergences[j]
+        kl = mean_over_units(found.kl[:, j], found.units)
         lower = 0.0 if interval.lower is None else interval.lower
         out.append(
             Dimension(
@@ -245,7 +253,7 @@ def _dimensions(posterior: Posterior, found: Survey, threshold: float, z: float)
                 mean=float(mean[j]),
                 variance_of_mean=float(moved[j]),
                 mean_of_variance=float(width[j]),
-                kl=_estimate(mean_over_units(found.kl[:, j], found.units), z, floor=0.0),
+                kl=_estimate(kl, found.quantile, floor=0.0),
                 mutual_information=Estimate(
                     value=found.marginals[j].dataset,
                     standard_error=found.marginals[j].lower_error,
@@ -309,30 +317,33 @@ def _collapse(
     )
 
 
-def _labels(labels: Labels | None, found: Survey, z: float) -> LabelInformation | None:
+def _labels(labels: Labels | None, found: Survey) -> LabelInformation | None:
     if labels is None or found.labels is None or found.labels_by_latent is None:
         return None
-    bounds, h = found.labels, found.labels.entropy
-    error = bounds.lower.standard_error
-    lower = 0.0 if error is None else max(bounds.lower.value - z * INFLATION * error, 0.0)
-    rate = found.information.upper
-    upper = max(h if rate is None else min(h, rate), lower)
-    relevance = Estimate(lower=lower, upper=upper)
-    fraction = Estimate(lower=lower / h, upper=upper / h) if h > 0 else Estimate()
+    assert found.label_information is not None
+    h, relevance = found.labels.entropy, _bounds(found.label_information)
     counts = torch.bincount(labels.codes.cpu(), minlength=len(labels.classes))
-    by_latent = enumerate(found.labels_by_latent.tolist())
     return LabelInformation(
         classes=list(labels.classes),
         counts=counts.tolist(),
         entropy=h,
         mutual_information=relevance,
-        dataset_mutual_information=_estimate(bounds.dataset, z),
-        fraction=fraction,
+        dataset_mutual_information=_of_dataset(found.labels.dataset, found, ceiling=h),
+        fraction=_fraction(found.label_information, h),
         bottleneck=Bottleneck(rate=_bounds(found.information), relevance=relevance),
         per_dimension=[
             LabelDimension(index=j, dataset_mutual_information=_exact(value))
-            for j, value in by_latent
+            for j, value in enumerate(found.labels_by_latent.tolist())
         ],
+    )
+
+
+def _fraction(information: Interval, entropy: float) -> Estimate:
+    """I(Z;Y) / H(Y), at most 1."""
+    if entropy == 0.0 or information.lower is None or information.upper is None:
+        return Estimate()
+    return Estimate(
+        lower=min(information.lower / entropy, 1.0), upper=min(information.upper / entropy, 1.0)
     )
 
 

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterator
 
 from latentgauge.measures.dimensions import named
-from latentgauge.measures.intervals import SATURATION
-from latentgauge.measures.joint import rounding_bound
 from latentgauge.measures.survey import Survey
+from latentgauge.measures.units import effective_units
 from latentgauge.posterior import Posterior
 from latentgauge.report import Warning
 
@@ -24,7 +23,7 @@ def cautions(posterior: Posterior, found: Survey) -> tuple[Warning, ...]:
     """Every warning that applies, in a fixed order."""
     return (
         *_outputs(posterior),
-        *_widths(posterior),
+        *_widths(posterior, found),
         *_rows(posterior, found),
         *_conflicts(found),
     )
@@ -48,7 +47,7 @@ def _outputs(posterior: Posterior) -> Iterator[Warning]:
         )
 
 
-def _widths(posterior: Posterior) -> Iterator[Warning]:
+def _widths(posterior: Posterior, found: Survey) -> Iterator[Warning]:
     sigma, spread = (
         (0.5 * posterior.logvar).exp().amin(dim=0),
         posterior.mu.std(dim=0, correction=0),
@@ -61,27 +60,28 @@ def _widths(posterior: Posterior) -> Iterator[Warning]:
             f"{named(narrow)}: the information there is set by the floor under sigma",
             where="dimensions",
         )
-    bound = rounding_bound(posterior.mu, posterior.logvar)
-    if bound > ROUNDING:
+    if found.rounding > ROUNDING:
+        rest = "" if found.joint_known else ": they are not given, those of single latents are"
         yield Warning(
             code="rounding",
-            message=f"float64 rounding may change joint figures by up to {bound:.2g} nats",
+            message="float64 rounding may change joint figures by up to "
+            f"{found.rounding:.2g} nats{rest}",
             where="mutual_information",
         )
 
 
 def _rows(posterior: Posterior, found: Survey) -> Iterator[Warning]:
-    units = int(found.units.max()) + 1
+    units = effective_units(found.units)
     wanted = max(FEW_ROWS, ROWS_PER_DIMENSION * posterior.d)
     if units < wanted:
         yield Warning(
             code="few_rows",
-            message=f"{units} independent rows for {posterior.d} dimensions; intervals are "
+            message=f"{units:.4g} independent rows for {posterior.d} dimensions; intervals are "
             f"rough below {wanted}",
             where="dataset",
         )
-    if found.joint.dataset.value > found.ceiling - SATURATION:
-        more = math.exp(found.joint.dataset.value + 2.0)
+    if found.saturated:
+        more = math.exp(found.ceiling + 2.0)
         yield Warning(
             code="saturated",
             message=f"I_N = {found.joint.dataset.value:.4g} is at its ceiling "
@@ -95,6 +95,8 @@ def _conflicts(found: Survey) -> Iterator[Warning]:
     crossed = [f"z{j}" for j, interval in enumerate(found.intervals) if interval.conflict]
     if found.information.conflict:
         crossed.insert(0, "the whole code")
+    if found.label_information is not None and found.label_information.conflict:
+        crossed.append("the labels")
     if crossed:
         yield Warning(
             code="estimator_conflict",

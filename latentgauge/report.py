@@ -24,7 +24,8 @@ class Estimate(_Part):
     """A quantity with its interval at the report's `confidence`.
 
     `value` and `standard_error` are null where only bounds exist; a null bound means that none
-    is known on that side.
+    is known on that side. The error is that of the value as an estimate of what the interval
+    holds: the population's figure, or in `dataset_...` that of this data set.
     """
 
     value: FiniteFloat | None = None
@@ -82,7 +83,9 @@ class DatasetInformation(_Part):
         description="Entropy of the empirical distribution over distinct rows; log N without "
         "repeats."
     )
-    saturated: bool = Field(description="I_N is within 0.5 nats of its ceiling.")
+    saturated: bool = Field(
+        description="I_N is within 0.5 nats of its ceiling, which is above 0.5 itself."
+    )
 
 
 class DatasetDecomposition(_Part):
@@ -137,8 +140,14 @@ class Dimension(_Part):
     variance_of_mean: FiniteFloat
     mean_of_variance: FiniteFloat
     kl: Nats
-    mutual_information: Nats
-    dimensionwise_kl: Nats
+    mutual_information: Nats = Field(
+        description="Value: the data set's I_Nj, exact. Error and interval: of the "
+        "population's I_j."
+    )
+    dimensionwise_kl: Nats = Field(
+        description="Value: the data set's KL_j - I_Nj, exact. Error and interval: of the "
+        "population's."
+    )
     state: State
 
 
@@ -179,13 +188,13 @@ class LabelDimension(_Part):
 class LabelInformation(_Part):
     classes: list[str] = Field(description="Name of each class.")
     counts: list[int]
-    entropy: NatsNumber = Field(description="H(Y) of the class frequencies.")
+    entropy: NatsNumber = Field(description="H(Y) of these rows' class frequencies.")
     mutual_information: Nats = Field(description="Population I(Z;Y), bounds.")
     dataset_mutual_information: Nats = Field(
         description="I_N(Z;Y) of the data set's own mixture; on a saturated code it reads H(Y) "
         "even for labels that mean nothing."
     )
-    fraction: Estimate = Field(description="Population I(Z;Y) / H(Y).")
+    fraction: Estimate = Field(description="Population I(Z;Y) / entropy, at most 1.")
     bottleneck: Bottleneck
     per_dimension: list[LabelDimension]
 

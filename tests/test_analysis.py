@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from latentgauge.analysis import Labels, Subject, analyse
+from latentgauge.cautions import cautions
 from latentgauge.errors import ShapeMismatch
+from latentgauge.measures.intervals import Interval
+from latentgauge.measures.survey import survey
 from latentgauge.options import Options
 from latentgauge.posterior import Posterior
 from latentgauge.report import Environment, Inputs, PosteriorInput, Probe, Report, Warning
@@ -21,11 +25,12 @@ ENVIRONMENT = Environment(
 
 
 def _report(mu: torch.Tensor, logvar: torch.Tensor, **given: object) -> Report:
-    y, units, options = given.pop("y", None), given.pop("units", None), Options(**given)
+    y, units, copies = (given.pop(name, None) for name in ("y", "units", "copies"))
+    options = Options(**given)
     labels = None
     if y is not None:
         labels = Labels(y.long(), tuple(f"class {k}" for k in range(int(y.max()) + 1)))
-    subject = Subject(Posterior(mu, logvar), Inputs(), labels=labels, units=units)
+    subject = Subject(Posterior(mu, logvar), Inputs(), labels=labels, units=units, copies=copies)
     return analyse(subject, options=options, environment=ENVIRONMENT)
 
 
@@ -139,7 +144,7 @@ def test_sums_and_means_over_dimensions_stand_side_by_side():
 def test_every_row_twice_keeps_the_interval_honest():
     mu, logvar = independent(20.0, 10).sample(2000, seed=5)
     units = torch.arange(2000).repeat(2)
-    report = _report(mu.repeat(2, 1), logvar.repeat(2, 1), units=units)
+    report = _report(mu.repeat(2, 1), logvar.repeat(2, 1), units=units, copies=units)
     assert report.mutual_information.lower <= 20.0 <= report.mutual_information.upper
     assert report.dataset_information.ceiling == pytest.approx(math.log(2000), abs=1e-12)
     assert report.dataset_information.saturated
@@ -172,7 +177,7 @@ def test_labels_are_reported_with_their_classes_and_only_when_given():
     assert labels.counts == [500, 500, 500]
     assert labels.entropy == pytest.approx(math.log(3), abs=1e-12)
     assert labels.mutual_information.lower > 0.98 * math.log(3)
-    assert labels.mutual_information.upper == labels.entropy
+    assert labels.mutual_information.upper == pytest.approx(labels.entropy, abs=1e-12)
     assert labels.fraction.upper == 1.0
     assert labels.bottleneck.rate == report.mutual_information
     assert labels.bottleneck.relevance == labels.mutual_information
@@ -243,6 +248,76 @@ def test_one_unit_leaves_the_upper_ends_open():
     assert "few_rows" in _codes(report)
 
 
+def test_one_unit_still_knows_the_noise_of_its_data_set():
+    mu, y = normal(300, 2, seed=32), torch.arange(300) % 2
+    together = _report(mu, torch.zeros(300, 2), y=y, units=torch.zeros(300).long())
+    apart = _report(mu, torch.zeros(300, 2), y=y, units=torch.arange(300))
+    for a, b in (
+        (together.dataset_information, apart.dataset_information),
+        (together.labels.dataset_mutual_information, apart.labels.dataset_mutual_information),
+    ):
+        assert a.standard_error == pytest.approx(b.standard_error, rel=0.4)
+        assert abs(a.value - b.value) < 4 * math.hypot(a.standard_error, b.standard_error)
+
+
+def test_a_unit_that_outweighs_the_others_is_few_rows():
+    units = torch.cat([torch.zeros(1000).long(), torch.arange(1, 201)])
+    report = _report(normal(1200, 2, seed=33), torch.zeros(1200, 2), units=units)
+    assert "few_rows" in _codes(report)
+    assert report.mutual_information.upper is None
+    assert report.kl.lower is None
+
+
+def test_equal_rows_are_not_called_saturated():
+    report = _report(torch.zeros(50, 2), torch.zeros(50, 2), copies=torch.zeros(50).long())
+    assert report.dataset_information.ceiling == 0.0
+    assert not report.dataset_information.saturated
+    assert "saturated" not in _codes(report)
+
+
+def test_ends_are_kept_within_what_is_possible():
+    mu = 0.05 * normal(100, 2, seed=34)
+    report = _report(mu, torch.zeros(100, 2), y=torch.arange(100) % 2)
+    told = report.labels.dataset_mutual_information
+    parts = report.dataset_decomposition
+    for estimate in (told, parts.total_correlation, parts.information, parts.marginal_kl):
+        assert estimate.lower >= min(0.0, estimate.value)
+    assert told.upper <= report.labels.entropy
+    assert report.labels.fraction.upper <= 1.0
+
+
+def test_a_latents_errors_are_of_one_kind():
+    mu = normal(400, 1, seed=35)
+    mu[:, 0] = torch.where(mu[:, 0] > 0, 50.0, -50.0)
+    (dimension,) = _report(mu, torch.zeros(400, 1)).dimensions
+    # I_j is constant over rows up to the classes' sizes, so KL's error is that of DWKL, inflated.
+    assert dimension.dimensionwise_kl.standard_error == pytest.approx(
+        1.1 * dimension.kl.standard_error, abs=0.02
+    )
+
+
+def test_joint_figures_that_rounding_has_eaten_are_not_given():
+    report = _report(normal(100, 2, seed=27), torch.full((100, 2), -80.0), y=torch.arange(100) % 2)
+    assert report.dataset_information.value is None
+    assert report.dataset_decomposition.total_correlation.lower is None
+    assert report.labels.dataset_mutual_information.value is None
+    assert (report.mutual_information.upper, report.marginal_kl.upper) == (None, None)
+    alone = report.dimensions[0].mutual_information
+    assert report.mutual_information.lower >= alone.lower > 4.0
+    assert any("not given" in x.message for x in report.warnings if x.code == "rounding")
+
+
+def test_a_conflict_of_the_labels_is_warned_of():
+    # Rows that depend on each other and do not say so: pairs with one label, drawn apart.
+    y = torch.randint(0, 2, (400,), generator=torch.Generator().manual_seed(36)).repeat(2)
+    found = survey(normal(800, 1, seed=37), torch.zeros(800, 1, dtype=F64), classes=y)
+    crossed = replace(found, label_information=Interval(0.1, 0.2, conflict=True))
+    posterior = Posterior(normal(800, 1, seed=37), torch.zeros(800, 1))
+    said = [x.message for x in cautions(posterior, crossed) if x.code == "estimator_conflict"]
+    assert len(said) == 1
+    assert "the labels" in said[0]
+
+
 def test_rounding_is_warned_of_when_sigma_is_below_the_digits_of_mu():
     report = _report(normal(100, 2, seed=27), torch.full((100, 2), -80.0))
     assert "rounding" in _codes(report)
@@ -277,8 +352,9 @@ def test_the_digest_follows_all_that_decides_the_numbers():
     base = _with_input("a")
     labelled = Subject(base.posterior, base.inputs, labels=Labels(torch.arange(5) % 2, ("a", "b")))
     together = Subject(base.posterior, base.inputs, units=torch.zeros(5).long())
-    subjects = (base, _with_input("b"), labelled, together)
-    assert len({*map(digest, subjects), digest(base, seed=1)}) == 5
+    copied = Subject(base.posterior, base.inputs, copies=torch.zeros(5).long())
+    subjects = (base, _with_input("b"), labelled, together, copied)
+    assert len({*map(digest, subjects), digest(base, seed=1)}) == 6
     assert digest(base) == digest(_with_input("a"))
 
 
@@ -299,10 +375,10 @@ def test_what_came_before_is_carried_into_the_report():
     assert {"measures", "measures.pairs", "measures.upper_bound"} <= set(report.timings)
 
 
-@pytest.mark.parametrize("given", ["labels", "units"])
-def test_labels_or_units_of_other_rows_are_refused(given):
+@pytest.mark.parametrize("given", ["labels", "units", "copies"])
+def test_labels_units_or_copies_of_other_rows_are_refused(given):
     codes = torch.zeros(4).long()
-    told = {"labels": Labels(codes, ("a",)), "units": codes}[given]
+    told = {"labels": Labels(codes, ("a",)), "units": codes, "copies": codes}[given]
     with pytest.raises(ShapeMismatch, match=f"{given} do not fit the rows.*each of 5 rows"):
         Subject(Posterior(torch.zeros(5, 1), torch.zeros(5, 1)), Inputs(), **{given: told})
 

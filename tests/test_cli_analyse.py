@@ -159,3 +159,12 @@ def _analyse_without(module: str, folder: Path) -> subprocess.CompletedProcess[s
         text=True,
         cwd=ROOT,
     )
+
+
+def test_a_report_is_kept_when_a_gate_asks_for_a_latent_that_is_not_there(
+    analyse: Analyse, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    assert analyse("table.npz", "--require", "dimensions[3].kl >= 0", "-o", str(out)) == 2
+    assert "an index below 3" in analyse.err
+    assert Report.model_validate_json(out.read_text()).d == 3

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from latentgauge.encoded import Encoded
 from latentgauge.encoders.torchscript import load_encoder
-from latentgauge.encoding import Model, encode, reason, scaling
+from latentgauge.encoding import encode, reason
 from latentgauge.errors import (
     BatchPinned,
     DevicePinned,
@@ -27,6 +27,7 @@ from latentgauge.errors import (
     ShapeMismatch,
     WrongOutput,
 )
+from latentgauge.feed import Model, scaling
 from latentgauge.options import Options, parse_options
 from tests.models import (
     BatchStatistics,

@@ -47,9 +47,13 @@ def test_a_rare_label_reads_all_of_its_entropy(tmp_path: Path) -> None:
     p = positives / n
     entropy = -p * np.log(p) - (1 - p) * np.log1p(-p)
     assert report.labels.entropy == pytest.approx(entropy, abs=1e-12)
-    assert report.labels.mutual_information.upper == pytest.approx(entropy, rel=1e-6)
+    # The data set's own figure is exact; the population's H(Y) is known to a seventh from 50
+    # positives, and the interval says so.
+    dataset = report.labels.dataset_mutual_information
+    assert dataset.value == pytest.approx(entropy, rel=1e-6)
+    assert holds(report.labels.mutual_information, entropy)
     assert report.labels.mutual_information.lower is not None
-    assert report.labels.mutual_information.lower >= 0.99 * entropy
+    assert report.labels.mutual_information.lower >= 0.7 * entropy
 
 
 def test_every_row_twice_still_holds_the_truth_and_is_said(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from scipy import integrate
 from torch import Tensor
 
 F64 = torch.float64
@@ -71,6 +72,25 @@ def correlated(rho: float, d: int) -> LinearGaussian:
     """d pairs of correlation rho (Poole et al. 2019): I = -d/2 log(1 - rho^2)."""
     eye = torch.eye(d, dtype=F64)
     return LinearGaussian(rho * eye, torch.full((d,), 1.0 - rho**2, dtype=F64))
+
+
+def two_widths(n: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """mu ~ N(0, 1); log sigma^2 is -6 or 0 by a coin: rows differ in both KL and log ratio."""
+    narrow = torch.rand(n, 1, generator=generator(seed + 1_000_000)) < 0.5
+    return normal(n, 1, seed=seed), torch.where(narrow, -6.0, 0.0).to(F64)
+
+
+def two_widths_information() -> tuple[float, float]:
+    """KL(q(z|x) || p) in the mean, and I(X;Z), of `two_widths`: q(z) is a mixture of two."""
+    width = (math.sqrt(1.0 + math.exp(-6.0)), math.sqrt(2.0))
+
+    def integrand(z: float) -> float:
+        q = 0.5 * sum(math.exp(-0.5 * (z / s) ** 2) / s for s in width) / math.sqrt(2.0 * math.pi)
+        return -q * math.log(q)
+
+    entropy = integrate.quad(integrand, -15.0, 15.0, epsabs=1e-10)[0]
+    kl = 0.25 * (7.0 + math.exp(-6.0))
+    return kl, entropy - 0.5 * (1.0 + math.log(2.0 * math.pi) - 3.0)
 
 
 def clusters(k: int, per: int, d: int) -> tuple[Tensor, Tensor]:

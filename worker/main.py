@@ -12,7 +12,8 @@ from typing import Any
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 
 from jobs.blobs import Blobs
-from jobs.ledger import Job, Ledger
+from jobs.job import Job
+from jobs.ledger import Ledger
 from jobs.queue import QUEUES, TASK, Queue, celery_app
 from jobs.settings import settings
 from jobs.tables import connect

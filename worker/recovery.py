@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from jobs.ledger import Job, Ledger
+from jobs.job import Job
+from jobs.ledger import Ledger
 from jobs.queue import Queue
 from latentgauge.errors import TimeLimit
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from jobs.blobs import Blobs
-from jobs.ledger import Job
+from jobs.job import Job
 from jobs.settings import Settings
 from latentgauge.analysis import Subject, analyse
 from latentgauge.datasets.rows import Dataset, assemble

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from jobs.ledger import Job, Ledger
+from jobs.job import Job
+from jobs.ledger import Ledger
 from latentgauge.errors import InternalError, LatentgaugeError
 from worker.recovery import Lease, Stop
 

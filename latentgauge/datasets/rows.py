@@ -53,7 +53,7 @@ def assemble(arrays: dict[str, Array], classes: tuple[str, ...]) -> Dataset:
     x = arrays["x"]
     if x.ndim < 2 or x.size == 0:
         raise UnreadableDataset(
-            "the data set's x holds no rows",
+            "the data set's x is no table of rows",
             expected="an array x of [rows, ...] with at least one row and one column",
             got=f"shape {list(x.shape)}",
             remedy="save rows along the first axis: np.savez('data.npz', x=rows)",

@@ -8,8 +8,9 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from latentgauge.encoding import Model, is_out_of_memory, reason
+from latentgauge.encoding import is_out_of_memory, reason
 from latentgauge.errors import UnreadableEncoder, UnsupportedEncoder
+from latentgauge.feed import Model
 from latentgauge.sniff import (
     CHECKPOINT,
     EXPORTED,

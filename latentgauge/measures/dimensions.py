@@ -120,7 +120,7 @@ def collapse_reasons(
             count = f"{len(names)} of {len(states)} dimensions"
             out.append(f"{count} {sentence}: {named(names)}")
     if information_upper is None:
-        out.append("the whole code's information has no upper end: all rows are one unit")
+        out.append("the whole code's information has no known upper end")
     else:
         out.append(f"the whole code carries at most {information_upper:.4g} nats, with confidence")
     return out

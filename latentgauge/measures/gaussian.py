@@ -14,6 +14,8 @@ from latentgauge.measures.decomposition import LOG_2PI
 FEWEST_ROWS = 12
 CONSTANT = 1e-12
 SMALLEST_EIGENVALUE = 1e-13
+# A control's largest standard deviation given x, in medians over rows.
+WIDEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,18 @@ class Gaussian:
         return -0.5 * (y.square().sum(dim=1) + log_det + len(self.s) * LOG_2PI)
 
     def conditional_control(self, mu: Tensor, delta: Tensor, var: Tensor) -> Tensor:
-        """log g(z_i) - E[log g(z)|x_i] for z = mu + delta, delta ~ N(0, var): mean 0; [M]."""
+        """log g(z_i) - E[log g(z)|x_i] for z = mu + delta, delta ~ N(0, var): mean 0; [M].
+
+        Rows where x makes it far wider than usual are scaled down, which keeps their mean: one
+        distant row would outweigh all others wherever this is a regressor.
+        """
         y_mu, y_delta = self._whitened(mu - self.mean), self._whitened(delta)
         precision = (self.u.square() / self.lam).sum(dim=1) / self.s.square()
         expected = (var * precision).sum(dim=1)
-        return -(y_mu * y_delta).sum(dim=1) - 0.5 * (y_delta.square().sum(dim=1) - expected)
+        control = -(y_mu * y_delta).sum(dim=1) - 0.5 * (y_delta.square().sum(dim=1) - expected)
+        slope = ((y_mu / self.lam.sqrt()) @ self.u.T) / self.s
+        width = (slope.square() * var + 0.5 * (var * precision).square()).sum(dim=1).sqrt()
+        return control * (WIDEST * width.median() / width).clamp(max=1.0)
 
     def _whitened(self, x: Tensor) -> Tensor:
         return ((x / self.s) @ self.u) / self.lam.sqrt()

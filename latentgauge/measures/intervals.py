@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from latentgauge.measures.joint import Draws, JointSums, Standardised, own_control
+from latentgauge.measures.labels import LabelBounds
 from latentgauge.measures.marginals import INFLATION, Marginal
 from latentgauge.measures.mixing import cross_fitted
-from latentgauge.measures.units import Mean, adjusted_mean, mean_over_units
+from latentgauge.measures.units import Mean, mean_over_rows, mean_over_units, population_mean
 from latentgauge.measures.upper_bound import Components
 
 # I_N this near to its ceiling says that the data set, not the code, sets the figure; nats.
 SATURATION = 0.5
+# Bounds that cross by less cross by rounding; nats.
+CONFLICT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Joint:
     """I_N, and the two bounds on I that surround it, each a mean over draws with its error.
 
     `dataset` uses every control variate, and its error speaks of this data set alone; the
-    errors of `lower` and `upper` speak of the population. The rows [M] are what was averaged.
+    errors of `lower` and `upper` speak of the population. The rows [M] are what was averaged,
+    `controls` [M, 2] have mean 0 given x; `alone` [N] is the latents' own log ratio, of every row.
     """
 
     dataset: Mean
@@ -33,6 +37,7 @@ class Joint:
     lower_rows: Tensor
     upper_rows: Tensor
     controls: Tensor
+    alone: Tensor
 
 
 def joint_information(
@@ -48,23 +53,24 @@ def joint_information(
     """I_N = E[log q(z|x) - log q_N(z)], a lower bound on I in expectation; and an upper one.
 
     Poole et al. 2019, https://arxiv.org/abs/1905.06922, section 2; the upper bound as in
-    `upper_bound`.
+    `upper_bound`. `each` is of all rows, drawn for the joint figures or not.
     """
-    unit = units[draws.rows]
     lower = sums.own - (sums.log_all()[:, 0] - math.log(len(units)))
     upper = sums.own - cross_fitted(parts.log_r, folds[draws.rows])
     own = own_control(draws, table.logvar).sum(dim=1)
     controls = torch.stack([own, parts.control], dim=1)
+    alone = torch.stack([m.lower_rows for m in each]).sum(dim=0)
     # sum_j I_Nj is known without sampling error, but for this data set only.
-    known = sum(m.lower_rows for m in each) - sum(m.dataset for m in each)
-    everything = torch.cat([controls, torch.as_tensor(known)[:, None]], dim=1)
+    exact = alone[draws.rows] - math.fsum(m.dataset for m in each)
+    of_draws = {"rows": draws.rows, "units": units, "folds": folds}
     return Joint(
-        dataset=adjusted_mean(lower, unit, everything),
-        lower=adjusted_mean(lower, unit, controls),
-        upper=adjusted_mean(upper, unit, controls),
+        dataset=mean_over_rows(lower, torch.cat([controls, exact[:, None]], dim=1)),
+        lower=population_mean(lower, controls, alone[:, None], **of_draws),
+        upper=population_mean(upper, controls, alone[:, None], **of_draws),
         lower_rows=lower,
         upper_rows=upper,
         controls=controls,
+        alone=alone,
     )
 
 
@@ -77,70 +83,114 @@ class Interval:
     conflict: bool = False
 
 
+UNKNOWN = Interval(0.0, None)
+
+
 def information_interval(
     lower: float,
     upper: float,
     lower_error: float | None,
     upper_error: float | None,
     *,
-    z: float,
+    t: float,
 ) -> Interval:
-    """[lower - z s, upper + z s], the lower end floored at 0: I >= 0 is a fact.
+    """[lower - t s, upper + t s], the lower end floored at 0: I >= 0 is a fact.
 
-    Without errors (one unit) only the floor is left. Ends that cross by noise are swapped, which
-    widens; beyond 1e-6 nats that is a `conflict`, for the two bounds then disagree.
+    Without errors only the floor is left. Bounds in the wrong order hold between them nothing
+    that either vouches for: then the interval holds both with their larger error. Wrong beyond
+    t s and 1e-6 nats is a `conflict`.
     """
     if lower_error is None or upper_error is None:
-        return Interval(0.0, None)
-    low, high = max(lower - z * lower_error, 0.0), upper + z * upper_error
-    crossed = low > high
-    return Interval(min(low, max(high, 0.0)), max(low, high), crossed and low - high > 1e-6)
+        return UNKNOWN
+    low, high = lower - t * lower_error, upper + t * upper_error
+    conflict = low - high > CONFLICT
+    if lower > upper:
+        reach = t * max(lower_error, upper_error)
+        low, high = upper - reach, lower + reach
+    return Interval(max(low, 0.0), max(high, 0.0), conflict)
 
 
-def population(joint: Joint, *, z: float) -> Interval:
-    """The interval for I(X;Z): [I_N - z s, U + z s], s inflated by 1.1."""
-    errors = joint.lower.standard_error, joint.upper.standard_error
-    inflated = [None if error is None else INFLATION * error for error in errors]
-    return information_interval(joint.lower.value, joint.upper.value, *inflated, z=z)
+def joint_interval(joint: Joint, *, t: float) -> Interval:
+    """The interval for I(X;Z): [I_N - t s, U + t s], s inflated by 1.1."""
+    return _between(joint.lower, joint.upper, t=t)
 
 
-def marginal_interval(marginal: Marginal, *, z: float) -> Interval:
-    """The interval for I_j: [I_Nj - z s, U_j + z s]; never above U_j when that fell below I_Nj."""
-    upper = max(marginal.upper, marginal.dataset)
+def within_latents(joint: Interval, alone: Sequence[Interval]) -> Interval:
+    """The interval for I(X;Z) with I >= I_j for each latent, whose intervals are `alone`.
+
+    max_j I_j <= I <= sum_j I_j: an interval beyond either by the latents' own is a conflict.
+    """
+    least = max(x.lower or 0.0 for x in alone)
+    if joint.lower is None or joint.upper is None:
+        return Interval(least, None)
+    most = math.fsum(math.inf if x.upper is None else x.upper for x in alone)
+    apart = max(least - joint.upper, joint.lower - most) > CONFLICT
+    upper = most if apart and most < math.inf else joint.upper
+    upper = max(upper, joint.upper, least)
+    return Interval(max(min(joint.lower, most), least), upper, joint.conflict or apart)
+
+
+def _between(lower: Mean, upper: Mean, *, t: float) -> Interval:
+    """`information_interval` of two bounds whose rows share one mixture."""
+    errors = [
+        None if x.standard_error is None else INFLATION * x.standard_error for x in (lower, upper)
+    ]
+    return information_interval(lower.value, upper.value, *errors, t=t)
+
+
+def marginal_interval(marginal: Marginal, *, t: float) -> Interval:
+    """The interval for I_j: [I_Nj - t s, U_j + t s]."""
     errors = marginal.lower_error, marginal.upper_error
-    return information_interval(marginal.dataset, upper, *errors, z=z)
+    return information_interval(marginal.dataset, marginal.upper, *errors, t=t)
 
 
 def divergence_from_prior(
-    kl: Tensor, each: Sequence[Marginal], rows: Tensor, unit: Tensor, *, z: float
+    kl: Tensor, each: Sequence[Marginal], units: Tensor, *, t: float
 ) -> Interval:
     """The interval for sum_j KL(q(z_j) || p(z_j)) = sum_j KL_j - I_j, errors paired by row.
 
-    kl [N, D] holds the latents of `each`, rows [M] the draws' rows and unit [M] their units.
+    kl [N, D] holds the latents of `each`.
     """
-    total, mine = float(kl.mean(dim=0).sum()), kl[rows].sum(dim=1)
-    lower = total - sum(max(m.upper, m.dataset) for m in each)
-    upper = total - sum(m.dataset for m in each)
-    errors = [
-        mean_over_units(mine - torch.stack(list(seen)).sum(dim=0), unit).standard_error
-        for seen in ([m.upper_rows for m in each], [m.lower_rows for m in each])
-    ]
-    inflated = [None if error is None else INFLATION * error for error in errors]
-    return information_interval(lower, upper, *inflated, z=z)
+    total, mine = float(kl.mean(dim=0).sum()), kl.sum(dim=1)
+    ends = [(m.upper, m.upper_rows) for m in each], [(m.dataset, m.lower_rows) for m in each]
+    lower, upper = (
+        Mean(
+            total - math.fsum(value for value, _ in side),
+            mean_over_units(mine - sum(rows for _, rows in side), units).standard_error,
+        )
+        for side in ends
+    )
+    return _between(lower, upper, t=t)
 
 
 def marginal_divergence(
-    kl: Tensor, joint: Joint, rows: Tensor, unit: Tensor, *, z: float
+    kl: Tensor, joint: Joint, *, rows: Tensor, units: Tensor, folds: Tensor, t: float
 ) -> Interval:
-    """The interval for KL(q(z) || p(z)) = KL - I, errors paired by row."""
-    total, mine = float(kl.mean(dim=0).sum()), kl[rows].sum(dim=1)
-    errors = [
-        adjusted_mean(mine - seen, unit, joint.controls).standard_error
+    """The interval for KL(q(z) || p(z)) = KL - I: means of row by row differences."""
+    all_rows = kl.sum(dim=1)
+    mine, known = all_rows[rows], torch.stack([all_rows, joint.alone], dim=1)
+    lower, upper = (
+        population_mean(mine - seen, joint.controls, known, rows=rows, units=units, folds=folds)
         for seen in (joint.upper_rows, joint.lower_rows)
-    ]
-    inflated = [None if error is None else INFLATION * error for error in errors]
-    lower, upper = total - joint.upper.value, total - joint.lower.value
-    return information_interval(lower, upper, *inflated, z=z)
+    )
+    return _between(lower, upper, t=t)
+
+
+def label_interval(bounds: LabelBounds, rate: Interval, *, told: bool, t: float) -> Interval:
+    """The interval for I(Z;Y): the lower bound less t s; at most H(Y) of the population and I.
+
+    H(Y) is at most its estimate here plus t s, and log K. A lower end above the upper one is a
+    conflict, and then the interval reaches the lower bound. Not `told`: no lower bound is known.
+    """
+    low, entropy = 0.0, bounds.log_classes
+    if bounds.entropy_error is not None:
+        entropy = min(entropy, bounds.entropy + bounds.entropy_bias + t * bounds.entropy_error)
+    if told and bounds.lower.standard_error is not None:
+        low = max(bounds.lower.value - t * INFLATION * bounds.lower.standard_error, 0.0)
+    high = entropy if rate.upper is None else min(entropy, rate.upper)
+    if low <= high:
+        return Interval(low, high)
+    return Interval(high, min(bounds.lower.value, entropy), low - high > CONFLICT)
 
 
 def difference(a: Sequence[Interval], b: Sequence[Interval]) -> Interval:

@@ -24,7 +24,8 @@ class Standardised:
     """The posterior table with each dimension centred and scaled: mu and logvar [N, D].
 
     Differences of log densities do not change; `scale` [D] is the mean sigma and `centre` [D]
-    the mean of mu, both of the table as it came. mu is centred before any noise is added.
+    the median of mu, which no distant row moves, both of the table as it came. mu is centred
+    before any noise is added.
     """
 
     mu: Tensor
@@ -34,7 +35,7 @@ class Standardised:
 
     @classmethod
     def of(cls, mu: Tensor, logvar: Tensor) -> Standardised:
-        centre, scale = mu.mean(dim=0), (0.5 * logvar).exp().mean(dim=0)
+        centre, scale = mu.median(dim=0).values, (0.5 * logvar).exp().mean(dim=0)
         return cls((mu - centre) / scale, logvar - 2.0 * scale.log(), centre, scale)
 
     def log_prior(self, z: Tensor) -> Tensor:
@@ -57,15 +58,17 @@ class Draws:
 
     @classmethod
     def of(cls, table: Standardised, *, samples: int, generator: Generator) -> Draws:
-        n, d = table.mu.shape
-        m = min(n, samples)
-        rows = torch.arange(n)
-        if m < n:
-            rows = torch.randperm(n, generator=generator)[:m].sort().values
-        noise = torch.randn(m, d, dtype=torch.float64, generator=generator)
-        logvar = table.logvar[rows]
-        z = table.mu[rows] + noise * (0.5 * logvar).exp()
-        return cls(rows, noise, z, -0.5 * (noise.square() + logvar + LOG_2PI))
+        noise = torch.randn(table.mu.shape, dtype=torch.float64, generator=generator)
+        z = table.mu + noise * (0.5 * table.logvar).exp()
+        log_own = -0.5 * (noise.square() + table.logvar + LOG_2PI)
+        return cls(torch.arange(len(z)), noise, z, log_own).some(samples, generator=generator)
+
+    def some(self, samples: int, *, generator: Generator) -> Draws:
+        """At most `samples` of the draws, chosen at random, in order."""
+        if samples >= len(self.rows):
+            return self
+        k = torch.randperm(len(self.rows), generator=generator)[:samples].sort().values
+        return Draws(self.rows[k], self.noise[k], self.z[k], self.log_own[k])
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,13 @@ def rounds_badly(table: Standardised, z: Tensor) -> Tensor:
 
 
 def rounding_bound(mu: Tensor, logvar: Tensor) -> float:
-    """Bound in nats on what rounding of z - mu can do to log q(z|x), summed over dimensions."""
-    spread = (mu - mu.mean(dim=0)).abs().amax(dim=0)
-    return float((8.0 * UNIT_ROUNDOFF * spread * (-0.5 * logvar.amin(dim=0)).exp()).sum())
+    """Bound in nats on what rounding of z - mu can do to I_N.
+
+    A row's own sigma is the scale on which its neighbours tell; its term of I_N lies in
+    [0, log N] but for noise, so a single distant row cannot spoil the mean of many.
+    """
+    reach = (mu - mu.median(dim=0).values).abs() * (-0.5 * logvar).exp()
+    return float((8.0 * UNIT_ROUNDOFF * reach.sum(dim=1)).clamp(max=math.log(len(mu))).mean())
 
 
 def joint_sums(

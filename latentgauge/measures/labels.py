@@ -16,17 +16,32 @@ from latentgauge.measures.decomposition import LOG_2PI
 from latentgauge.measures.density import mixture_density
 from latentgauge.measures.gaussian import Gaussian, shrunk_covariance
 from latentgauge.measures.joint import Draws, JointSums, Standardised
+from latentgauge.measures.marginals import placeable_sigma
 from latentgauge.measures.mixing import cross_fitted
 from latentgauge.measures.pairs import Tick, silent
-from latentgauge.measures.units import Mean, adjusted_mean, entropy_of_counts
+from latentgauge.measures.units import (
+    Mean,
+    effective_units,
+    entropy_of_counts,
+    mean_over_rows,
+    mean_over_units,
+    population_mean,
+)
 from latentgauge.measures.upper_bound import Components
 
 
 @dataclass(frozen=True)
 class LabelBounds:
-    """H(Y), a lower bound on I(Z;Y) in expectation, and the data set's I_N(Z;Y), in nats."""
+    """H(Y), a lower bound on I(Z;Y) in expectation, and the data set's I_N(Z;Y), in nats.
+
+    `entropy` is that of these rows' class frequencies; as an estimate of the population's it
+    has the `entropy_error`, and is about `entropy_bias` too low. log K is the most H(Y) can be.
+    """
 
     entropy: float
+    entropy_error: float | None
+    entropy_bias: float
+    log_classes: float
     lower: Mean
     dataset: Mean
 
@@ -43,27 +58,38 @@ def label_bounds(
 ) -> LabelBounds:
     """I(Z;Y) >= H(Y) + E[log p(y|z)] for any p(y|z) that has not seen the row's unit.
 
-    Barber & Agakov 2003; H(Y) is that of these rows' class frequencies. p mixes the class
-    shares of the other units' posteriors at z, the same of the kernel mixtures, a linear
-    discriminant, and the class frequencies.
+    Barber & Agakov 2003. p mixes the class shares of the other units' posteriors at z, the same
+    of the kernel mixtures, a linear discriminant, and the class frequencies. H(Y) is estimated
+    by these rows' -log frequency, which lies below it in expectation; its bias is (K - 1) / 2n
+    for n independent rows (Miller 1955).
     """
-    y, rows = classes[draws.rows], draws.rows
+    rows = draws.rows
     shares = [(sums.others[:, 1] - sums.others[:, 0])[:, None]]
     shares += [parts.kernels_same - parts.kernels]
     shares += [_learnt(table, draws, classes, folds)]
     log_p = torch.cat(shares, dim=1).nan_to_num(nan=-math.inf)
     log_p_y = cross_fitted(log_p, folds[rows])
-    frequency = torch.bincount(classes).double() / len(classes)
+    counts = torch.bincount(classes)
+    entropy, present = entropy_of_counts(counts), int((counts > 0).sum())
+    surprise = -(counts.double() / len(classes)).log()[classes]
     log_all = sums.log_all()
-    dataset = log_all[:, 1] - log_all[:, 0] - frequency[y].log()
-    lower = log_p_y - frequency[y].log()
-    entropy = entropy_of_counts(torch.bincount(classes))
-    # Known over all rows, so the draws' share of each class adds no error.
-    surprise = -frequency[y].log()[:, None] - entropy
+    dataset = log_all[:, 1] - log_all[:, 0] + surprise[rows]
+    nothing = surprise.new_zeros(len(rows), 0)
     return LabelBounds(
         entropy=entropy,
-        lower=adjusted_mean(lower, units[rows], surprise),
-        dataset=adjusted_mean(dataset, units[rows], surprise),
+        entropy_error=mean_over_units(surprise, units).standard_error,
+        entropy_bias=(present - 1) / (2.0 * effective_units(units)),
+        log_classes=math.log(present),
+        lower=population_mean(
+            log_p_y + surprise[rows],
+            nothing,
+            surprise[:, None],
+            rows=rows,
+            units=units,
+            folds=folds,
+        ),
+        # Known over all rows, so the draws' share of each class adds no error.
+        dataset=mean_over_rows(dataset, surprise[rows, None] - entropy),
     )
 
 
@@ -110,7 +136,8 @@ def dataset_information_by_latent(
     out = torch.zeros(d, dtype=torch.float64)
     present = counts.nonzero().flatten().tolist()
     for j in range(d):
-        mu, var = table.mu[:, j], table.logvar[:, j].exp()
+        mu = table.mu[:, j].contiguous()
+        var = placeable_sigma(mu, table.logvar[:, j]).square()
         if not bool((mu == mu[0]).all() and (var == var[0]).all()) and len(present) > 1:
             out[j] = mixture_density(mu, var).entropy()
             for k, y in enumerate(present):

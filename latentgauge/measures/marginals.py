@@ -13,7 +13,7 @@ from latentgauge.measures.density import COARSE, mixture_density
 from latentgauge.measures.joint import Draws, Standardised
 from latentgauge.measures.mixing import cross_fitted
 from latentgauge.measures.pairs import Tick, part, silent
-from latentgauge.measures.units import mean_over_units, residuals
+from latentgauge.measures.units import adjusted_mean, mean_over_units
 
 # Extra smoothing of the densities behind the upper bound, in standard deviations of mu_j.
 BANDWIDTHS = (0.0, 0.03, 0.1, 0.3, 1.0)
@@ -78,8 +78,8 @@ def marginal(
     return Marginal(
         dataset=dataset,
         upper=dataset + float((upper_rows - lower_rows).mean()),
-        lower_error=_error(lower_rows, controls, units[rows]),
-        upper_error=_error(upper_rows, controls, units[rows]),
+        lower_error=_error(lower_rows, controls, units[rows], folds[rows]),
+        upper_error=_error(upper_rows, controls, units[rows], folds[rows]),
         lower_rows=lower_rows,
         upper_rows=upper_rows,
     )
@@ -88,12 +88,9 @@ def marginal(
 def _lower(mu: Tensor, logvar: Tensor, rows: Tensor, noise: Tensor) -> tuple[float, Tensor]:
     """I_Nj and log q_j(z|x) - log q_j(z) of each draw.
 
-    Where sigma is too narrow for float64 to place a point within it, z has that much more noise:
-    then the figure is below I_Nj (data processing), so still below I_j.
+    Where sigma is too narrow to be placed, the figure is below I_Nj, so still below I_j.
     """
-    sigma = (0.5 * logvar).exp()
-    length = float((mu.abs() + sigma).max())
-    sigma = sigma.clamp(min=length * NARROWEST)
+    sigma = placeable_sigma(mu, logvar)
     var = sigma.square()
     density = mixture_density(mu, var)
     z = mu[rows] + sigma[rows] * noise
@@ -102,6 +99,15 @@ def _lower(mu: Tensor, logvar: Tensor, rows: Tensor, noise: Tensor) -> tuple[flo
     floor = log_own - math.log(len(mu))
     lower_rows = log_own - torch.maximum(density.at(z).log(), floor)
     return density.entropy() - float(entropy_rows(var.log()).mean()), lower_rows
+
+
+def placeable_sigma(mu: Tensor, logvar: Tensor) -> Tensor:
+    """sigma [N] of one latent, where too narrow for float64 to place a point within it, wider.
+
+    That is noise added to z: it can only take information away (data processing).
+    """
+    sigma = (0.5 * logvar).exp()
+    return sigma.clamp(min=float((mu.abs() + sigma).max()) * NARROWEST)
 
 
 def _constant(values: Tensor) -> bool:
@@ -114,8 +120,8 @@ def _without_information(draws: Draws, units: Tensor) -> Marginal:
     return Marginal(0.0, 0.0, error, error, zeros, zeros)
 
 
-def _error(values: Tensor, controls: Tensor, units: Tensor) -> float | None:
-    error = mean_over_units(residuals(values, controls), units).standard_error
+def _error(values: Tensor, controls: Tensor, units: Tensor, folds: Tensor) -> float | None:
+    error = adjusted_mean(values, units, controls, folds).standard_error
     return None if error is None else INFLATION * error
 
 

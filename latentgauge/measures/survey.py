@@ -13,30 +13,41 @@ from torch import Tensor
 
 from latentgauge.measures.decomposition import kl_rows
 from latentgauge.measures.intervals import (
+    SATURATION,
+    UNKNOWN,
     Interval,
     Joint,
     divergence_from_prior,
     joint_information,
+    joint_interval,
+    label_interval,
     marginal_divergence,
     marginal_interval,
-    population,
+    within_latents,
 )
-from latentgauge.measures.joint import Draws, Standardised, joint_sums
+from latentgauge.measures.joint import Draws, Standardised, joint_sums, rounding_bound
 from latentgauge.measures.labels import LabelBounds, dataset_information_by_latent, label_bounds
-from latentgauge.measures.marginals import Marginal, marginals
+from latentgauge.measures.marginals import INFLATION, Marginal, marginals
 from latentgauge.measures.pairs import Tick, silent
 from latentgauge.measures.units import (
     entropy_of_counts,
     fold_of_rows,
+    interval_quantile,
     mean_over_units,
     numbered,
 )
 from latentgauge.measures.upper_bound import components
 
+# Joint figures that rounding may move by more are not given; nats.
+LARGEST_ROUNDING = 1.0
+
 
 @dataclass(frozen=True)
 class Divergence:
-    """KL_j - I_j: the data set's value, its error for the population, and the interval."""
+    """KL_j - I_j: the data set's value, its error for the population, and the interval.
+
+    The error is inflated as that of I_j is: rows share one mixture.
+    """
 
     value: float
     standard_error: float | None
@@ -45,9 +56,16 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the measures found, in nats. `kl` [N, D] is exact; `seconds` are by stage."""
+    """What the measures found, in nats. `kl` [N, D] is exact; `seconds` are by stage.
+
+    `quantile` takes a standard error over all units to the end of an interval, `noise_quantile`
+    one over draws. `rounding` bounds what float64 does to the joint figures.
+    """
 
     units: Tensor
+    quantile: float
+    noise_quantile: float
+    rounding: float
     kl: Tensor
     marginals: tuple[Marginal, ...]
     intervals: tuple[Interval, ...]
@@ -57,9 +75,21 @@ class Survey:
     dimensionwise: Interval
     marginal_kl: Interval
     labels: LabelBounds | None
+    label_information: Interval | None
     labels_by_latent: Tensor | None
     ceiling: float
     seconds: Mapping[str, float]
+
+    @property
+    def joint_known(self) -> bool:
+        """Whether rounding leaves the joint figures a meaning."""
+        return self.rounding <= LARGEST_ROUNDING
+
+    @property
+    def saturated(self) -> bool:
+        """Whether I_N is near a ceiling that a code of one point would not reach too."""
+        near = self.joint.dataset.value > self.ceiling - SATURATION
+        return self.joint_known and near and self.ceiling > SATURATION
 
 
 def survey(
@@ -67,23 +97,25 @@ def survey(
     logvar: Tensor,
     *,
     units: Tensor | None = None,
+    copies: Tensor | None = None,
     classes: Tensor | None = None,
     samples: int = 20_000,
     seed: int = 0,
-    z: float = 1.96,
+    confidence: float = 0.95,
     device: torch.device | str = "cpu",
     tick: Tick = silent,
 ) -> Survey:
-    """All figures; `z` is the normal quantile of the intervals. Only the passes use `device`."""
+    """All figures. Rows of one number in `copies` are one row; only the passes use `device`."""
     clock = _Clock(tick)
     generator = own_stream(seed)
     units = numbered(units, len(mu))
     folds = fold_of_rows(units, generator)
     table = Standardised.of(mu, logvar)
-    draws = Draws.of(table, samples=samples, generator=generator)
+    every = Draws.of(table, samples=len(mu), generator=generator)
+    draws = every.some(samples, generator=generator)
 
     stage = clock.stage("marginals", 0.0, 0.3)
-    each = marginals(table, draws, units=units, folds=folds, tick=stage)
+    each = marginals(table, every, units=units, folds=folds, tick=stage)
     stage = clock.stage("pairs", 0.3, 0.5)
     sums = joint_sums(table, draws, units=units, classes=classes, device=device, tick=stage)
     stage = clock.stage("upper_bound", 0.5, 0.9)
@@ -97,6 +129,7 @@ def survey(
         device=device,
         tick=stage,
     )
+    kl = kl_rows(mu, logvar)
     joint = joint_information(table, draws, sums, parts, each, units=units, folds=folds)
     stage = clock.stage("labels", 0.9, 1.0)
     labels = by_latent = None
@@ -104,23 +137,33 @@ def survey(
         labels = label_bounds(table, draws, sums, parts, classes=classes, units=units, folds=folds)
         by_latent = dataset_information_by_latent(table, classes, tick=stage)
 
-    kl = kl_rows(mu, logvar)
-    unit = units[draws.rows]
+    t, t_drawn = (interval_quantile(confidence, u) for u in (units, units[draws.rows]))
+    rounding = rounding_bound(mu, logvar)
+    intervals = tuple(marginal_interval(m, t=t) for m in each)
+    known = rounding <= LARGEST_ROUNDING
+    between = joint_interval(joint, t=t_drawn) if known else UNKNOWN
+    information = within_latents(between, intervals)
+    apart = marginal_divergence(kl, joint, rows=draws.rows, units=units, folds=folds, t=t_drawn)
+    told = None
+    if labels is not None:
+        told = label_interval(labels, information, told=known, t=t_drawn)
     return Survey(
         units=units,
+        quantile=t,
+        noise_quantile=interval_quantile(confidence, draws.rows),
+        rounding=rounding,
         kl=kl,
         marginals=each,
-        intervals=tuple(marginal_interval(m, z=z) for m in each),
-        divergences=tuple(
-            _divergence(kl[:, j], m, draws.rows, unit, z=z) for j, m in enumerate(each)
-        ),
+        intervals=intervals,
+        divergences=tuple(_divergence(kl[:, j], m, units, t=t) for j, m in enumerate(each)),
         joint=joint,
-        information=population(joint, z=z),
-        dimensionwise=divergence_from_prior(kl, each, draws.rows, unit, z=z),
-        marginal_kl=marginal_divergence(kl, joint, draws.rows, unit, z=z),
+        information=information,
+        dimensionwise=divergence_from_prior(kl, each, units, t=t),
+        marginal_kl=apart if known else UNKNOWN,
         labels=labels,
+        label_information=told,
         labels_by_latent=by_latent,
-        ceiling=ceiling(mu, logvar, units),
+        ceiling=ceiling(copies, len(mu)),
         seconds=clock.seconds(),
     )
 
@@ -135,28 +178,18 @@ def own_stream(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(own[:7], "big"))
 
 
-def _divergence(
-    kl: Tensor, marginal: Marginal, rows: Tensor, unit: Tensor, *, z: float
-) -> Divergence:
-    interval = divergence_from_prior(kl[:, None], [marginal], rows, unit, z=z)
-    error = mean_over_units(kl[rows] - marginal.lower_rows, unit).standard_error
-    return Divergence(float(kl.mean()) - marginal.dataset, error, interval)
+def _divergence(kl: Tensor, marginal: Marginal, units: Tensor, *, t: float) -> Divergence:
+    interval = divergence_from_prior(kl[:, None], [marginal], units, t=t)
+    error = mean_over_units(kl - marginal.lower_rows, units).standard_error
+    inflated = None if error is None else INFLATION * error
+    return Divergence(float(kl.mean()) - marginal.dataset, inflated, interval)
 
 
-def ceiling(mu: Tensor, logvar: Tensor, units: Tensor) -> float:
-    """Entropy of the rows' distribution with copies counted as one; log N without copies.
-
-    A copy is a row of the same unit with the same posterior: rows that only belong together
-    still differ.
-    """
-    n = len(units)
-    repeated = torch.bincount(units)[units] > 1
-    if not bool(repeated.any()):
+def ceiling(copies: Tensor | None, n: int) -> float:
+    """Entropy of the empirical distribution over distinct rows; log N where all are."""
+    if copies is None:
         return math.log(n)
-    rows = torch.cat([units[repeated, None].double(), mu[repeated], logvar[repeated]], dim=1)
-    counts = torch.unique(rows, dim=0, return_counts=True)[1]
-    alone = torch.ones(n - int(repeated.sum()), dtype=counts.dtype)
-    return entropy_of_counts(torch.cat([counts, alone]))
+    return entropy_of_counts(torch.unique(copies, return_counts=True)[1])
 
 
 class _Clock:

@@ -26,8 +26,8 @@ class Components:
     """log r_k(z_i) [M, K] of densities that have not seen the unit of i, with their names.
 
     `kernels` [M, H] are log sums over the kernel mixtures' centres, `kernels_same` those over
-    centres of the class of i alone; `control` [M] is log g(z_i) - E[log g(z)|x_i] of the
-    Gaussian, of mean 0.
+    centres of the class of i alone; `control` [M] is log g(z_i) - E[log g(z)|x_i] of a
+    Gaussian g, of mean 0.
     """
 
     names: tuple[str, ...]
@@ -55,7 +55,7 @@ def components(
     folds that do not hold the row.
     """
     m = len(draws.rows)
-    gaussians, control = draws.z.new_zeros(m, 2), draws.z.new_zeros(m)
+    gaussians = draws.z.new_zeros(m, 2)
     kernels = draws.z.new_full((m, len(BANDWIDTHS)), -math.inf)
     same = kernels.clone()
     count = int(folds.max()) + 1
@@ -66,7 +66,6 @@ def components(
         gaussians[mine, 0] = full.log_density(other.z)
         variance = other.covariance.diagonal() + other.noise
         gaussians[mine, 1] = log_normal(other.z, other.mean, variance).sum(dim=1)
-        control[mine] = _control(full, table, draws, mine)
         for h, bandwidth in enumerate(BANDWIDTHS):
             done = fold * len(BANDWIDTHS) + h
             step = part(tick, done, count * len(BANDWIDTHS))
@@ -78,7 +77,7 @@ def components(
     named = ("posteriors", "prior", "gaussian", "diagonal")
     names = named + tuple(f"kernel {h}" for h in BANDWIDTHS)
     log_r = torch.cat([posteriors[:, None], prior[:, None], learnt], dim=1)
-    return Components(names[: log_r.shape[1]], log_r, kernels, same, control)
+    return Components(names[: log_r.shape[1]], log_r, kernels, same, _control(table, draws))
 
 
 def _others(units: Tensor) -> Tensor:
@@ -86,10 +85,12 @@ def _others(units: Tensor) -> Tensor:
     return (len(units) - torch.bincount(units)[units]).clamp(min=1).double()
 
 
-def _control(gaussian: Gaussian, table: Standardised, draws: Draws, mine: Tensor) -> Tensor:
-    rows = draws.rows[mine]
-    sigma = (0.5 * table.logvar[rows]).exp()
-    return gaussian.conditional_control(table.mu[rows], draws.noise[mine] * sigma, sigma.square())
+def _control(table: Standardised, draws: Draws) -> Tensor:
+    """Of the whole table's Gaussian: it knows no noise, so the mean given every x is still 0."""
+    noise, covariance = table.logvar.exp().mean(dim=0), shrunk_covariance(table.mu)
+    gaussian = Gaussian.of(table.mu.mean(dim=0), covariance + torch.diag(noise))
+    sigma = (0.5 * table.logvar[draws.rows]).exp()
+    return gaussian.conditional_control(table.mu[draws.rows], draws.noise * sigma, sigma.square())
 
 
 @dataclass(frozen=True)

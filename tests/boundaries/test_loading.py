@@ -52,7 +52,7 @@ from tests.models import Linear, npz, rows, scripted
 for name in [n for n in sys.modules if n.startswith("latentgauge")]:
     del sys.modules[name]
 from jobs.blobs import Blobs
-from jobs.ledger import Inputs, Job
+from jobs.job import Inputs, Job
 from jobs.settings import Settings
 from jobs.states import State
 from worker.run import Run

@@ -62,9 +62,9 @@ def test_many_rows_are_named_and_the_rest_counted() -> None:
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
-        ({"x": np.ones(3)}, "holds no rows"),
-        ({"x": np.ones((0, 3))}, "holds no rows"),
-        ({"x": np.ones((3, 0))}, "holds no rows"),
+        ({"x": np.ones(3)}, "no table of rows"),
+        ({"x": np.ones((0, 3))}, "no table of rows"),
+        ({"x": np.ones((3, 0))}, "no table of rows"),
         ({"x": np.ones((3, 1)), "y": np.zeros(2, int)}, "x and y have different lengths"),
         ({"x": np.ones((3, 1)), "keep": np.zeros(3, np.uint8)}, "the array keep leaves no row"),
         ({"x": np.ones((3, 1)), "y": np.full(3, 2)}, "classes that are not there"),

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from jobs.ledger import Inputs, Job, Ledger, Submission
+from jobs.job import Inputs, Job, Submission
+from jobs.ledger import Ledger
 from jobs.states import State
 from latentgauge.errors import NotFound, TimeLimit
 from latentgauge.options import Options

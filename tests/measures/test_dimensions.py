@@ -48,7 +48,7 @@ def test_reasons_name_the_dimensions():
     assert "not the prior: z3" in reasons[2]
     assert "contains 0.01 nats: z4" in reasons[3]
     assert "at most 3 nats" in reasons[4]
-    assert "no upper end" in used.collapse_reasons(states, None, threshold=0.01)[-1]
+    assert "no known upper end" in used.collapse_reasons(states, None, threshold=0.01)[-1]
 
 
 def test_long_lists_of_names_are_cut():

@@ -6,16 +6,26 @@ import math
 
 import pytest
 import torch
+from scipy import special
 
+from latentgauge.measures.intervals import Interval
 from latentgauge.measures.joint import Draws, Standardised, rounding_bound
 from latentgauge.measures.survey import Survey, ceiling, own_stream, survey
-from tests.truth import F64, LinearGaussian, clusters, correlated, generator, independent, normal
-
-Z = 1.96
+from tests.truth import (
+    F64,
+    LinearGaussian,
+    clusters,
+    correlated,
+    generator,
+    independent,
+    normal,
+    two_widths,
+    two_widths_information,
+)
 
 
 def _survey(mu: torch.Tensor, logvar: torch.Tensor, **given: object) -> Survey:
-    return survey(mu, logvar, z=Z, **given)
+    return survey(mu, logvar, **given)
 
 
 @pytest.mark.parametrize("rho", [0.4258, 0.5742, 0.6717, 0.7421, 0.7951])
@@ -67,8 +77,79 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
     for seed in range(40):
         interval = _survey(*truth.sample(300, seed=100 + seed), seed=seed).information
         held += interval.lower <= truth.information <= interval.upper
-    # 40 intervals at 95%: fewer than 34 would come by chance once in a thousand times.
+    # 40 intervals at 95%: fewer than 34 would come by chance 3.4 times in a thousand.
     assert held >= 34
+
+
+def test_intervals_of_fewer_draws_than_rows_hold_the_truth():
+    kl, information = two_widths_information()
+    held = torch.zeros(3)
+    for seed in range(40):
+        found = _survey(*two_widths(1500, seed=seed), seed=seed, samples=100)
+        held[0] += _holds(found.information, information)
+        held[1] += _holds(found.marginal_kl, kl - information)
+        held[2] += _holds(found.dimensionwise, kl - information)
+    assert (held >= 34).all(), held
+
+
+def test_three_groups_are_few_and_their_intervals_hold_the_truth():
+    truth = LinearGaussian(normal(3, 3, seed=4), torch.full((3,), 0.4, dtype=F64))
+    units = torch.arange(3).repeat_interleave(20)
+    logvar, held, alone = truth.variance.log().expand(60, 3).clone(), torch.zeros(2), 0
+    for seed in range(40):
+        x = 0.9**0.5 * normal(3, 3, seed=seed)[units] + 0.1**0.5 * normal(60, 3, seed=500 + seed)
+        found = _survey(x @ truth.W.T, logvar, units=units, seed=seed)
+        held[0] += _holds(found.information, truth.information)
+        held[1] += _holds(found.marginal_kl, truth.marginal_kl)
+        pairs = zip(found.intervals, truth.informations.tolist(), strict=True)
+        alone += sum(_holds(interval, each) for interval, each in pairs)
+    assert (held >= 34).all()
+    assert alone >= 3 * 34
+
+
+def test_what_a_latent_alone_tells_is_told_by_the_code():
+    held, p = 0, 0.004
+    entropy = -p * math.log(p) - (1 - p) * math.log1p(-p)
+    for seed in range(20):
+        rare = torch.rand(10_000, 1, generator=generator(seed)) < p
+        mu = torch.where(rare, 9.0, 0.0).to(F64)
+        found = _survey(mu, torch.zeros_like(mu), samples=150, seed=seed)
+        assert found.information.lower >= found.intervals[0].lower
+        held += _holds(found.information, entropy)
+    # Fewer than 16 of 20 would come by chance 2.6 times in a thousand.
+    assert held >= 16
+
+
+def test_the_upper_bound_of_few_rows_is_one_on_average():
+    information, gaps = 0.5 * math.log1p(math.exp(8.0)), []
+    for seed in range(1000, 1250):
+        mu = normal(30, 1, seed=seed)
+        upper = _survey(mu, torch.full_like(mu, -8.0), seed=seed - 1000).joint.upper.value
+        # 1/2 log of the means' square sum, less its mean: noise that the bound follows.
+        spread = 0.5 * (math.log(float(mu.square().sum())) - special.digamma(15.0) - math.log(2.0))
+        gaps.append(upper - information - spread)
+    gap = torch.tensor(gaps)
+    assert float(gap.mean()) > -3.0 * float(gap.std()) / math.sqrt(250)
+
+
+def test_one_distant_row_leaves_the_figures_of_the_others():
+    mu = normal(100, 2, seed=12)
+    mu[0] = 1e16
+    found = _survey(mu, torch.zeros_like(mu))
+    rest = _survey(mu[1:], torch.zeros_like(mu[1:])).joint.dataset
+    far = math.log(100) - 0.99 * math.log(99)
+    assert found.joint_known
+    expected = 0.99 * rest.value + far
+    error = math.hypot(rest.standard_error, found.joint.dataset.standard_error)
+    assert abs(found.joint.dataset.value - expected) < 0.05 + 4 * error
+    assert found.information.lower <= 0.99 * rest.value + far + 4 * error
+
+
+def test_a_control_of_a_distant_row_does_not_outweigh_the_others():
+    mu = normal(100, 1, seed=13)
+    mu[0] = 1e6
+    found = _survey(mu, torch.zeros_like(mu))
+    assert abs(found.joint.lower.value - float(found.joint.lower_rows.mean())) < 0.5
 
 
 def test_the_upper_bound_is_one_on_average():
@@ -79,6 +160,10 @@ def test_the_upper_bound_is_one_on_average():
         gaps.append(found.joint.upper.value - truth.information)
     gap = torch.tensor(gaps)
     assert float(gap.mean()) > -3.0 * float(gap.std()) / math.sqrt(30)
+
+
+def _holds(interval: Interval, truth: float) -> bool:
+    return interval.lower - 1e-9 <= truth <= interval.upper + 1e-9
 
 
 def _figures(found: Survey) -> torch.Tensor:
@@ -125,7 +210,9 @@ def test_doubling_the_data_changes_no_dataset_figure_and_units_keep_the_bound():
     twice = _survey(mu.repeat(2, 1), logvar.repeat(2, 1), units=units)
     for a, b in zip(once.marginals, twice.marginals, strict=True):
         assert b.dataset == pytest.approx(a.dataset, abs=1e-9)
-    assert twice.ceiling == pytest.approx(math.log(800), abs=1e-12)
+    assert twice.ceiling == math.log(1600)
+    copied = _survey(mu.repeat(2, 1), logvar.repeat(2, 1), units=units, copies=units)
+    assert copied.ceiling == pytest.approx(math.log(800), abs=1e-12)
     error = 4 * math.hypot(once.joint.dataset.standard_error, twice.joint.dataset.standard_error)
     assert abs(twice.joint.dataset.value - once.joint.dataset.value) < error
 
@@ -190,12 +277,10 @@ def test_a_table_drawn_with_the_seed_of_the_analysis_is_not_taken_for_its_noise(
     assert abs(float((noise * mu).mean())) < 4 / math.sqrt(2000)
 
 
-def test_the_ceiling_counts_copies_once_and_mates_apart():
-    mu = torch.tensor([[0.0], [0.0], [1.0], [2.0]]).double()
-    logvar = torch.zeros(4, 1).double()
-    units = torch.tensor([0, 0, 1, 1])
-    assert ceiling(mu, logvar, units) == pytest.approx(1.5 * math.log(2), abs=1e-12)
-    assert ceiling(mu, logvar, torch.arange(4)) == pytest.approx(math.log(4), abs=1e-15)
+def test_the_ceiling_counts_copies_once():
+    assert ceiling(torch.tensor([7, 7, 1, 2]), 4) == pytest.approx(1.5 * math.log(2), abs=1e-12)
+    assert ceiling(torch.arange(4), 4) == pytest.approx(math.log(4), abs=1e-15)
+    assert ceiling(None, 4) == math.log(4)
 
 
 def test_the_rounding_bound_grows_with_distance_in_sigmas():

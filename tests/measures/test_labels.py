@@ -57,7 +57,32 @@ def test_a_rare_class_that_is_well_apart_reads_all_of_its_entropy():
     assert found.labels.entropy == pytest.approx(0.005888, abs=5e-7)
     assert found.labels.lower.value == pytest.approx(0.005888, abs=1e-5)
     assert found.labels.dataset.value == pytest.approx(0.005888, abs=1e-6)
+    # 50 members of the class say how frequent it is to one part in seven.
+    told = found.label_information
+    assert 0.7 * 0.005888 < told.lower < 0.005888 < told.upper < 1.3 * 0.005888
     assert float(found.labels_by_latent[0]) == pytest.approx(0.005888, abs=1e-5)
+
+
+def test_the_interval_holds_the_entropy_of_classes_that_are_well_apart():
+    p, n, held = 0.1, 300, 0
+    entropy = -p * math.log(p) - (1 - p) * math.log1p(-p)
+    for seed in range(40):
+        y = (torch.rand(n, generator=generator(seed)) < p).long()
+        mu = 20.0 * y[:, None] + normal(n, 2, seed=100 + seed)
+        found = _labelled(mu, torch.full_like(mu, -1.0), y, seed=seed).label_information
+        held += found.lower - 1e-9 <= entropy <= found.upper + 1e-9
+    # 40 intervals at 95%: fewer than 34 would come by chance 3.4 times in a thousand.
+    assert held >= 34
+
+
+@pytest.mark.parametrize("narrow", [1, 100])
+def test_a_latent_too_narrow_for_float64_tells_no_more_than_the_entropy(narrow):
+    y = torch.arange(100) % 2
+    logvar = torch.zeros(100, 2, dtype=F64)
+    logvar[:narrow] = -100.0
+    by_latent = _labelled(normal(100, 2, seed=8), logvar, y).labels_by_latent
+    assert float(by_latent.min()) >= 0.0
+    assert float(by_latent.max()) <= math.log(2) + 1e-4
 
 
 def test_each_latent_has_its_own_figure():

@@ -26,7 +26,7 @@ def test_a_linear_vae_reads_its_spectrum_and_is_collapsed_below_the_noise():
     truth = probabilistic_pca([4.0, 2.0, 1.5, 0.8], 1.0)
     assert truth.informations.tolist() == pytest.approx([0.6931, 0.3466, 0.2027, 0.0], abs=5e-5)
     for j, m in enumerate(_marginals(*truth.sample(4000, seed=0))):
-        interval = marginal_interval(m, z=1.96)
+        interval = marginal_interval(m, t=1.96)
         assert interval.lower - 1e-9 <= truth.informations[j] <= interval.upper + 1e-9
 
 
@@ -47,7 +47,7 @@ def test_equal_means_with_two_widths_speak_through_sigma():
 def test_a_small_variance_of_means_may_carry_much():
     mu = math.sqrt(0.005) * normal(5000, 1, seed=2)
     (m,) = _marginals(mu, torch.full_like(mu, 2.0 * math.log(0.001)))
-    interval = marginal_interval(m, z=1.96)
+    interval = marginal_interval(m, t=1.96)
     assert interval.lower <= 0.5 * math.log(1.0 + 0.005 / 1e-6) <= interval.upper
 
 
@@ -55,7 +55,7 @@ def test_the_interval_of_an_informative_latent_holds_the_truth():
     sigma = 1.0 / math.sqrt(math.exp(2 * 5.625) - 1.0)
     mu = normal(5000, 1, seed=3)
     (m,) = _marginals(mu, torch.full_like(mu, 2.0 * math.log(sigma)))
-    interval = marginal_interval(m, z=1.96)
+    interval = marginal_interval(m, t=1.96)
     assert interval.lower <= 5.625 <= interval.upper
     assert interval.upper - interval.lower < 0.25
 
@@ -95,5 +95,5 @@ def test_one_unit_bounds_nothing():
     zeros = torch.zeros(5).long()
     draws = Draws.of(table, samples=5, generator=generator(0))
     (m,) = marginals(table, draws, units=zeros, folds=zeros)
-    interval = marginal_interval(m, z=1.96)
+    interval = marginal_interval(m, t=1.96)
     assert (interval.lower, interval.upper) == (0.0, None)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.ledger import Inputs, Job, Ledger, Submission
+from jobs.job import Inputs, Job, Submission
+from jobs.ledger import Ledger
 from jobs.migrations import upgrade
 from jobs.queue import Queue
 from jobs.settings import Settings
