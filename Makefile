@@ -23,7 +23,7 @@ install: .venv/installed
 install-dev: .venv/installed-dev
 
 serve: install
-	exec $(BIN)/python -m embedded --data $(DATA) --port $(PORT)
+	exec $(BIN)/python -m embedded --data "$(DATA)" --port $(PORT)
 
 lint: install-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

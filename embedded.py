@@ -148,10 +148,9 @@ def serving(data: Path, port: int) -> Iterator[Embedded]:
         CannotServe: the folder or the port is in use.
     """
     with ExitStack() as stack:
-        stack.enter_context(_own(data))
         _check_free(port)
-        run = Path(tempfile.mkdtemp(prefix="latentgauge-"))
-        stack.callback(shutil.rmtree, run, ignore_errors=True)
+        stack.enter_context(_own(data))
+        run = stack.enter_context(_run_folder(data))
         environment = _environment(data, run)
         upgrade(connect(environment["LATENTGAUGE_DATABASE_URL"]))
         service = Embedded(port)
@@ -163,9 +162,30 @@ def serving(data: Path, port: int) -> Iterator[Embedded]:
 
 
 @contextmanager
+def _run_folder(data: Path) -> Iterator[Path]:
+    """A folder of our own for sockets and secrets; one that a killed service left goes first."""
+    note = data / "run"
+    if note.exists():
+        shutil.rmtree(note.read_text(), ignore_errors=True)
+    run = tempfile.mkdtemp(prefix="latentgauge-")
+    note.write_text(run)
+    try:
+        yield Path(run)
+    finally:
+        shutil.rmtree(run, ignore_errors=True)
+        note.unlink()
+
+
+@contextmanager
 def _own(data: Path) -> Iterator[None]:
     """The folder for this process alone."""
-    (data / "logs").mkdir(parents=True, exist_ok=True)
+    try:
+        (data / "logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotServe(
+            f"the folder {data} cannot be used ({error.strerror}); set another: "
+            "make serve DATA=folder"
+        ) from None
     with (data / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -361,7 +361,7 @@ def _no_job(job_id: str) -> NotFound:
         f"there is no job {job_id[:64]!r}",
         expected="the id of a job of this service",
         got=repr(job_id[:64]),
-        remedy="list the jobs with GET /v1/jobs",
+        remedy="list the jobs: latentgauge list, or GET /v1/jobs",
     )
 
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from rich.markup import escape
 
+from latentgauge import __version__
 from latentgauge.arguments import (
     Inputs,
     Output,
@@ -70,6 +71,7 @@ app = typer.Typer(
     name="latentgauge",
     help="How much information a VAE's latent code really carries, with error bars.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -159,6 +161,22 @@ def _metavar(annotation: Any) -> str:
 # ---------------------------------------------------------------- the commands
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        to_stdout(f"latentgauge {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """How much information a VAE's latent code really carries, with error bars."""
+
+
 @app.command(epilog="Example: latentgauge analyse encoder.pt data.npz -o report.html")
 @takes_options
 def analyse(
@@ -232,7 +250,7 @@ def show(
         found = client.job(job_id)
         report = client.report(job_id) if found.state == "succeeded" else None
         shown(found, report, address=client.address(job_id), output=out)
-    return settled(found, on_inconclusive)
+    return told_apart(found, on_inconclusive)
 
 
 @app.command(epilog="Example: latentgauge wait http://gauge:8000/v1/jobs/ID --deadline 600")
@@ -326,7 +344,10 @@ def awaited(
             job_id, deadline_s=deadline_s, on_progress=lambda job: progress(*told(job))
         )
     if job.state == "succeeded":
-        publish(client.report(job_id), job.verdict, output)
+        report = client.report(job_id)
+        write_files(report, job.verdict, output.files)
+        settled(job, policy)
+        publish(report, job.verdict, output)
     return settled(job, policy)
 
 
@@ -375,6 +396,15 @@ def settled(job: Job, policy: Inconclusive) -> int:
     if failure is not None:
         raise failure
     return exit_status(job.verdict, policy)
+
+
+def told_apart(job: Job, policy: Inconclusive) -> int:
+    """The same where the job's document, with its error, is on stdout already."""
+    failure = job.failure()
+    if failure is None:
+        return exit_status(job.verdict, policy)
+    to_stderr(explained(failure))
+    return failure.exit_status
 
 
 def judged(gates: Sequence[Gate], report: Report) -> Verdict | None:
@@ -446,7 +476,7 @@ def usage_fault(error: Any) -> Misuse:
     told = str(error.format_message()) or "no command was given"
     if type(error).__name__ == "NoSuchOption":
         flags = [o for p in context.command.params for o in p.opts if o.startswith("--")]
-        near = get_close_matches(error.option_name, flags, n=1, cutoff=0.0)[0]
+        near = get_close_matches(error.option_name, [*flags, "--help"], n=1, cutoff=0.0)[0]
         return UnknownOption(
             f"there is no option {error.option_name}",
             expected="one of " + ", ".join(sorted(flags)),

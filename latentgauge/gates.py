@@ -183,7 +183,9 @@ def _kind(expression: str, steps: tuple[str | int, ...], annotation: Any) -> Kin
         f"the gate {expression!r} names a part of the report that cannot be compared",
         expected="an estimate, a number, a word or a boolean",
         got=".".join(map(str, steps)),
-        remedy="name a field inside it: " + (", ".join(_fields(annotation)) or "none can be"),
+        remedy="name a field inside it: " + ", ".join(_fields(annotation))
+        if _fields(annotation)
+        else "see docs/report for its fields",
     )
 
 
@@ -214,6 +216,7 @@ def _check_operator(expression: str, kind: Kind, operator: str) -> None:
         )
 
 
+_UNITS = {"": 1.0, "nat": 1.0, "nats": 1.0, "bit": math.log(2), "bits": math.log(2)}
 _ARTICLE: dict[Kind, str] = {
     "estimate": "an estimate",
     "count": "a count",
@@ -252,13 +255,13 @@ def _number(expression: str, unit: str, wanted: str) -> float:
             if wanted.startswith("baseline")
             else "write a finite number",
         )
-    scale = {"": 1.0, "nats": 1.0, "bits": math.log(2)} if unit == "nats" else {"": 1.0}
+    scale = _UNITS if unit == "nats" else {"": 1.0}
     if found["unit"] not in scale:
         raise InvalidGate(
             f"the gate {expression!r} gives a unit that the field does not have",
-            expected="one of " + ", ".join(name or "no unit" for name in scale),
+            expected="nats or bits, or no unit (nats)" if unit else "a number alone",
             got=found["unit"],
-            remedy="write the number without it",
+            remedy="write nats or bits" if unit else "write the number without it",
         )
     return value * scale[found["unit"]]
 
@@ -288,7 +291,7 @@ def _judge_one(gate: Gate, report: Report) -> GateResult:
         outcome=outcome,
         observed=_interval(lower, upper) + unit,
         wanted=wanted,
-        reason=_REASON[outcome],
+        reason=_REASON[outcome] if lower < upper else "",
         decide=_decide(gate, seen, report) if outcome == "inconclusive" else "",
     )
 

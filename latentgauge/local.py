@@ -86,7 +86,7 @@ def analyse_table(posterior: Path, *, options: Options, progress: Progress) -> R
     )
     return analyse(
         subject,
-        options=options,
+        options=options.model_copy(update={"second_output": second}),
         environment=environment(device, "none"),
         device=device,
         progress=lambda done: progress("measuring", done),

@@ -35,7 +35,7 @@ HDF5 = Kind("hdf5", "an HDF5 file (Keras weights or AnnData)")
 EXPORTED = Kind("exported_program", "a torch.export program (.pt2)")
 CHECKPOINT = Kind(
     "checkpoint",
-    "a torch.save checkpoint (a state_dict or a pickled module): weights without a network",
+    "a torch.save checkpoint (a state_dict: weights without a network; or a pickled module)",
     "load it into its module, then torch.jit.script(model.eval()).save('encoder.pt')",
 )
 LEGACY_PICKLE = Kind(

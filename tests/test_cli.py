@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import typer
 
+from latentgauge import __version__
 from latentgauge.arguments import asked_format, option_value
 from latentgauge.cli import app, exit_status, flag, run
 from latentgauge.client import Job
@@ -522,3 +523,22 @@ def test_every_option_is_in_the_guide(name: str) -> None:
     for parameter in found.params:
         for option in parameter.opts:
             assert not option.startswith("--") or f"`{option}" in guide
+
+
+@pytest.mark.parametrize("flag", ["--verison", "--x", "-v"])
+def test_an_option_that_no_command_has_is_misuse(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(app, [flag]) == 2
+    assert "what to do" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, ["--version"]) == 0
+    assert capsys.readouterr().out == f"latentgauge {__version__}\n"
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_is_told(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, [flag]) == 0
+    assert "submit" in capsys.readouterr().out

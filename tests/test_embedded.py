@@ -149,6 +149,26 @@ def test_a_folder_in_use_is_said(running: Running) -> None:
     assert other.returncode == 1
 
 
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    process = serve(tmp_path / "file" / "data", 0)
+    assert "cannot be used (Not a directory)" in process.communicate(timeout=30)[1]
+    assert process.returncode == 1
+
+
+def test_what_a_killed_service_left_goes_when_the_next_one_starts(tmp_path: Path) -> None:
+    first = start(tmp_path / "data", **QUICK)
+    left = Path((tmp_path / "data" / "run").read_text())
+    everyone = family(first)
+    first.process.kill()
+    first.process.communicate()
+    wait_for(lambda: gone(everyone), what="the end of every part")
+    assert left.exists()
+    stop(start(tmp_path / "data", **QUICK))
+    assert not left.exists()
+    assert not (tmp_path / "data" / "run").exists()
+
+
 def test_a_port_in_use_is_said(running: Running, tmp_path: Path) -> None:
     port = int(running.url.rpartition(":")[2])
     other = serve(tmp_path / "other", port)
@@ -179,4 +199,4 @@ def test_make_serve_runs_it() -> None:
         text=True,
         check=True,
     )
-    assert "-m embedded --data elsewhere --port 1234" in shown.stdout
+    assert '-m embedded --data "elsewhere" --port 1234' in shown.stdout

@@ -47,24 +47,27 @@ class Run:
             LatentgaugeError: the job fails with this code.
         """
         options = parse_options(job.options)
-        subject = self._table(job, options) if job.inputs.posterior else self._encoded(job, options)
+        if job.inputs.posterior:
+            return self._of_table(job.inputs.posterior, options)
+        return self._of_encoder(str(job.inputs.encoder), str(job.inputs.dataset), options)
+
+    def _measured(self, subject: Subject, options: Options, *, sandbox: str) -> Report:
         device = self.settings.worker_device
         return analyse(
             subject,
             options=options,
-            environment=environment(device, "none" if job.inputs.posterior else "off"),
+            environment=environment(device, sandbox),
             device=device,
             progress=lambda fraction: self.tick("measuring", fraction),
         )
 
-    def _encoded(self, job: Job, options: Options) -> Subject:
-        encoder, rows = str(job.inputs.encoder), str(job.inputs.dataset)
+    def _of_encoder(self, encoder: str, rows: str, options: Options) -> Report:
         with _Timed(self.timings, "read_dataset"):
             frame = self._stage("read_dataset", {"dataset": rows}, {}, "reading the data set")
             dataset = _dataset(frame, max_rows=self.settings.max_rows)
         with _Timed(self.timings, "encode"):
             encoded = self._encode(encoder, dataset, options)
-        return encoded_subject(
+        subject = encoded_subject(
             dataset,
             encoded,
             encoder_sha256=encoder,
@@ -72,14 +75,14 @@ class Run:
             options=options,
             timings=self.timings,
         )
+        return self._measured(subject, options, sandbox="off")
 
-    def _table(self, job: Job, options: Options) -> Subject:
-        sha = str(job.inputs.posterior)
+    def _of_table(self, sha: str, options: Options) -> Report:
         with _Timed(self.timings, "read_posterior"):
             frame = self._stage("read_posterior", {"posterior": sha}, {}, "reading the table")
             table = _dataset(frame, max_rows=self.settings.max_rows)
         second, second_output = _second(frame)
-        return table_subject(
+        subject = table_subject(
             table,
             second,
             second_output=second_output,
@@ -87,6 +90,8 @@ class Run:
             options=options,
             timings=self.timings,
         )
+        used = options.model_copy(update={"second_output": second_output})
+        return self._measured(subject, used, sandbox="none")
 
     def _encode(self, encoder: str, dataset: Dataset, options: Options) -> Encoded:
         with rows_file(dataset.x) as (x, rows):

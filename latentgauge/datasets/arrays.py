@@ -74,6 +74,13 @@ def read_posterior(file: BinaryIO, *, limit: int) -> tuple[dict[str, Array], tup
         UnreadableDataset: not an npz, or without mu and one of logvar, sigma, log_sigma, variance.
         TooLarge: more than `limit` bytes when unpacked.
     """
+    if (kind := sniff(file)) in (TORCHSCRIPT, CHECKPOINT):
+        raise UnreadableDataset(
+            f"the posterior table is {kind.what}",
+            expected="an npz archive with mu and logvar; or an encoder and, beside it, a data set",
+            got=kind.what,
+            remedy="give the encoder's data set too",
+        )
     members = _read_npz(file, limit=limit)
     second = [name for name in SECOND if name in members]
     if "mu" not in members or len(second) != 1:
@@ -96,13 +103,24 @@ def read_posterior(file: BinaryIO, *, limit: int) -> tuple[dict[str, Array], tup
 def _row_arrays(members: Mapping[str, Array]) -> dict[str, Array]:
     found = {}
     if "keep" in members:
-        found["keep"] = _column("keep", _numbers("keep", members["keep"])) != 0
+        found["keep"] = _mask(_column("keep", _numbers("keep", members["keep"])))
     if "group" in members:
         codes = np.unique(_column("group", members["group"]), return_inverse=True)[1]
         found["group"] = codes.astype(np.int64)
     if "factors" in members:
         found["factors"] = _numbers("factors", members["factors"])
     return found
+
+
+def _mask(values: Array) -> Array:
+    if not np.isin(values, (0, 1)).all():
+        raise UnreadableDataset(
+            "the array keep holds other values than true and false",
+            expected="a mask: one boolean a row, true where the row is used",
+            got=f"values from {values.min():g} to {values.max():g}",
+            remedy="from indices of rows: keep = np.isin(np.arange(len(x)), indices)",
+        )
+    return values.astype(bool)
 
 
 def _column(name: str, array: Array) -> Array:
@@ -252,8 +270,8 @@ def _classes(name: str, array: Array) -> tuple[NDArray[np.int64], tuple[str, ...
         raise UnreadableDataset(
             f"the labels {name} have {len(kinds)} different values in {len(values)} rows",
             expected="classes that repeat",
-            got="nearly as many values as rows: a continuous target",
-            remedy="post it as factors, or in bins",
+            got="more than half as many values as rows",
+            remedy="put a continuous target into bins, or leave the labels out",
         )
     return codes.astype(np.int64), tuple(_class_name(kind) for kind in kinds)
 

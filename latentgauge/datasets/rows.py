@@ -116,7 +116,7 @@ def _check_finite(dataset: Dataset) -> None:
     if len(bad):
         raise NonFiniteInput(
             f"{len(bad)} of {len(dataset)} rows hold NaN or infinity: {name_rows(bad)}",
-            expected="finite numbers in every row of x",
+            expected="finite numbers in every row",
             got=f"NaN or infinity in {name_rows(bad)}, counted from 0",
             remedy="leave these rows out: an array keep [N] in the npz, false where a row is "
             "not used, does that",
@@ -244,7 +244,12 @@ class Units:
             if self.together
             else "are read as draws of their own: so few distinct posteriors are a discrete code"
         )
-        message = f"{self.repeated} rows are copies of earlier rows; copies {read}"
+        rows = (
+            "1 row is a copy of an earlier row"
+            if self.repeated == 1
+            else (f"{self.repeated} rows are copies of earlier rows")
+        )
+        message = f"{rows}; copies {read}"
         return (Warning(code="repeated_rows", message=message, where=where),)
 
 

@@ -74,7 +74,8 @@ def _refusal(kind: Kind) -> UnreadableEncoder | UnsupportedEncoder:
         f"the encoder is {kind.what}",
         expected="a TorchScript archive that returns (mu, logvar)",
         got=kind.what,
-        remedy="encoder and data set look swapped: post the TorchScript file as the encoder"
+        remedy="encoder and data set look swapped: post the TorchScript file as the encoder. A "
+        "posterior table goes alone, without a data set"
         if kind is NPZ
         else kind.export,
     )

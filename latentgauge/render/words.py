@@ -39,8 +39,8 @@ def clean(text: str) -> str:
 
 
 def number(x: float) -> str:
-    """Four significant digits; above 10,000 all digits before the point."""
-    return f"{x + 0.0:.4g}" if abs(x) < 10_000 else f"{x:,.0f}"
+    """Four significant digits; from 10,000 to a billion all digits before the point."""
+    return f"{x:,.0f}" if 10_000 <= abs(x) < 1e9 else f"{x + 0.0:.4g}"
 
 
 def bounds(e: Estimate | DatasetInformation) -> str:
@@ -64,8 +64,11 @@ def interval(e: Estimate | DatasetInformation) -> str:
 
 
 def estimate(e: Estimate | DatasetInformation) -> str:
-    """The value with its interval; bounds where there is no value."""
-    return bounds(e) if e.value is None else f"{number(e.value)} {interval(e)}"
+    """The value with its interval; bounds where there is no value, the value where it is exact."""
+    if e.value is None:
+        return bounds(e)
+    exact = e.lower == e.value == e.upper
+    return number(e.value) if exact else f"{number(e.value)} {interval(e)}"
 
 
 def percent(confidence: float) -> str:

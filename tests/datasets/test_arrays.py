@@ -210,9 +210,22 @@ def test_a_table_without_its_pair_is_said(names: tuple[str, ...]) -> None:
         read_posterior(io.BytesIO(data), limit=LIMIT)
 
 
-def test_keep_is_true_wherever_it_is_not_zero() -> None:
-    arrays, _ = read(npz(x=rows(4), keep=np.array([0, 0.5, 256, 0])))
+@pytest.mark.parametrize("keep", [[0, 1, 1, 0], [False, True, True, False], [0.0, 1.0, 1.0, 0.0]])
+def test_keep_is_a_mask(keep: list[Any]) -> None:
+    arrays, _ = read(npz(x=rows(4), keep=np.array(keep)))
     assert arrays["keep"].tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("keep", [[0, 1, 2, 3], [0, 0.5, 1, 1], [0, 256, 1, 1], [0, np.nan, 1, 1]])
+def test_a_keep_that_is_no_mask_is_said(keep: list[Any]) -> None:
+    with pytest.raises(UnreadableDataset, match="other values than true and false"):
+        read(npz(x=rows(4), keep=np.array(keep)))
+
+
+def test_an_encoder_alone_is_asked_for_its_data_set() -> None:
+    with pytest.raises(UnreadableDataset) as caught:
+        read_posterior(io.BytesIO(scripted(Linear())), limit=LIMIT)
+    assert caught.value.remedy == "give the encoder's data set too"
 
 
 def test_a_broken_compression_is_a_damaged_file() -> None:

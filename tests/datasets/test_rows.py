@@ -144,7 +144,7 @@ def test_copies_of_data_rows_are_one_unit_and_that_is_said() -> None:
     assert len(set(units.of_row.tolist())) == 3
     (warning,) = units.warnings("dataset.x")
     assert warning.message == (
-        "1 rows are copies of earlier rows; copies are kept together and count as one"
+        "1 row is a copy of an earlier row; copies are kept together and count as one"
     )
 
 
