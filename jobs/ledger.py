@@ -123,7 +123,8 @@ class Ledger:
                 raise _no_job(job_id)
             job = job_of(row)
             shas = list(job.inputs.named().values())
-            c.execute(select(artifacts).where(artifacts.c.sha256.in_(shas)).with_for_update())
+            held = select(artifacts).where(artifacts.c.sha256.in_(shas))
+            c.execute(held.order_by(artifacts.c.sha256).with_for_update())
             c.execute(select(reports).where(reports.c.digest == job.digest).with_for_update())
             c.execute(delete(jobs).where(jobs.c.id == job_id))
             if not _count(c, jobs.c.digest == job.digest):
@@ -331,7 +332,8 @@ def _count(c: Connection, which: ColumnElement[bool]) -> int:
 
 
 def _lock_artifacts(c: Connection, inputs: Inputs) -> None:
-    for name, sha in inputs.named().items():
+    # In the order of a deletion, so that the two never wait for each other.
+    for name, sha in sorted(inputs.named().items(), key=lambda named: named[1]):
         row = select(artifacts.c.sha256).where(artifacts.c.sha256 == sha).with_for_update()
         if c.scalar(row) is None:
             raise NotFound(

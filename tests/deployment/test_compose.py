@@ -157,7 +157,7 @@ def test_each_worker_listens_on_the_queue_of_its_device(resolved: dict[str, Any]
 
 
 def test_a_worker_is_not_the_first_process_of_its_container(resolved: dict[str, Any]) -> None:
-    # it ends itself by a signal when it hears nothing, and the first process ignores those
+    # it collects what a killed child leaves behind
     assert all(resolved["services"][name]["init"] is True for name in ("worker", "worker-gpu"))
 
 
