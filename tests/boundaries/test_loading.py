@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,19 @@ ROOT = Path(__file__).resolve().parents[2]
 def loaded_by(code: str) -> set[str]:
     """The modules in a new interpreter after it ran this code."""
     probe = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    with tempfile.TemporaryDirectory() as data:
+        elsewhere = {
+            "LATENTGAUGE_DATABASE_URL": f"sqlite:///{data}/test.db",
+            "LATENTGAUGE_ARTIFACTS": f"{data}/artifacts",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", probe],
+            cwd=ROOT,
+            env={**os.environ, **elsewhere},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     return set(done.stdout.split())
 
 
