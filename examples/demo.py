@@ -19,8 +19,9 @@ from pathlib import Path
 import httpx
 
 from embedded import free_port
-from latentgauge.client import Client, Job
+from latentgauge.client import Client
 from latentgauge.console import showing_progress
+from latentgauge.job import Job
 from latentgauge.render import html, table
 
 HERE = Path(__file__).resolve().parent

@@ -5,19 +5,14 @@ Only what was asked for goes to stdout; progress, messages and reasons go to std
 
 from __future__ import annotations
 
-import inspect
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from functools import wraps
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
 
 from latentgauge import __version__
 from latentgauge.arguments import (
@@ -26,11 +21,10 @@ from latentgauge.arguments import (
     asked_format,
     checked_inputs,
     checked_output,
-    given_options,
     parsed_tags,
     parsed_target,
 )
-from latentgauge.client import Client, Job, State
+from latentgauge.client import Client
 from latentgauge.console import (
     Reporter,
     as_json,
@@ -53,7 +47,22 @@ from latentgauge.errors import (
     UnknownOption,
 )
 from latentgauge.gates import Gate, Verdict, judge, parse_gates
+from latentgauge.job import Job, State
 from latentgauge.options import Options
+from latentgauge.parameters import (
+    Deadline,
+    Files,
+    First,
+    Form,
+    Inconclusive,
+    OnInconclusive,
+    Require,
+    Second,
+    Server,
+    Tags,
+    Target,
+    takes_options,
+)
 from latentgauge.render import Format, render, table
 from latentgauge.report import Report
 from latentgauge.threads import let_threads_sleep
@@ -63,7 +72,6 @@ SERVER = "http://127.0.0.1:8000"
 DEADLINE_S = 3600.0
 INTERRUPTED = 130
 
-Inconclusive = Literal["fail", "pass", "report"]
 # typer keeps its copy of click private; its public BadParameter leads to the class above it.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -76,86 +84,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-
-# ---------------------------------------------------------------- options shared by commands
-
-First = Annotated[
-    Path,
-    typer.Argument(
-        metavar="ENCODER|POSTERIOR", help="An encoder, or a posterior table without DATA."
-    ),
-]
-Second = Annotated[
-    Path | None, typer.Argument(metavar="DATA", help="The data set for the encoder.")
-]
-Target = Annotated[str, typer.Argument(metavar="JOB", help="A job's address, or its id.")]
-Require = Annotated[
-    list[str] | None,
-    typer.Option(metavar="EXPR", help="A gate, such as 'mutual_information >= 3'. Repeatable."),
-]
-OnInconclusive = Annotated[
-    Inconclusive,
-    typer.Option(help="What an inconclusive verdict exits with: 1, 0, or its own status 3."),
-]
-Form = Annotated[Format, typer.Option("--format", help="What goes to stdout.")]
-Files = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="Also a file: .json, .html or .txt. Repeatable."
-    ),
-]
-Server = Annotated[
-    str, typer.Option(envvar="LATENTGAUGE_SERVER", metavar="URL", help="The service's address.")
-]
-Deadline = Annotated[
-    float, typer.Option(metavar="SECONDS", min=0.0, help="How long to wait for the job's end.")
-]
-Tags = Annotated[
-    list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="A tag. Repeatable.")
-]
-
-
-def takes_options(command: Callable[..., int]) -> Callable[..., int]:
-    """The command with a parameter for every field of `Options`, gathered into `options`."""
-
-    @wraps(command)
-    def gathering(**arguments: Any) -> int:
-        given = {name: arguments.pop(name) for name in Options.model_fields}
-        return command(**arguments, options=given_options(given))
-
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for name, p in signature.parameters.items() if name != "options"]
-    parameters = [*own, *(_parameter(name) for name in Options.model_fields)]
-    gathering.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    gathering.__annotations__ = {p.name: p.annotation for p in parameters}
-    return gathering
-
-
-def _parameter(name: str) -> inspect.Parameter:
-    field = Options.model_fields[name]
-    told = f"{field.description} Default: {json.dumps(field.default)}."
-    option = typer.Option(
-        flag(name),
-        metavar=_metavar(field.annotation),
-        help=escape(told),
-        rich_help_panel="Analysis",
-        show_default=False,
-    )
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=None, annotation=Annotated[str | None, option])
-
-
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _metavar(annotation: Any) -> str:
-    if get_origin(annotation) is list:
-        return _metavar(get_args(annotation)[0])
-    if get_origin(annotation) is Literal:
-        return "|".join(get_args(annotation))
-    return {int: "INTEGER", float: "NUMBER"}.get(annotation, "VALUE")
 
 
 # ---------------------------------------------------------------- the commands

@@ -17,29 +17,24 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from latentgauge.errors import (
-    Canceled,
     DeadlinePassed,
     InvalidRequest,
-    LatentgaugeError,
     ServiceUnavailable,
     from_problem,
 )
-from latentgauge.gates import Verdict
+from latentgauge.job import Document, Job, State
 from latentgauge.report import Report
 
-State = Literal["queued", "running", "succeeded", "failed", "canceled"]
 T = TypeVar("T", bound=BaseModel)
-ENDED: frozenset[State] = frozenset({"succeeded", "failed", "canceled"})
 
 _PAGE = 100
 _CHUNK = 1 << 20
@@ -60,54 +55,7 @@ _BROKEN = (
 )
 
 
-class _Document(BaseModel):
-    """What the service says; a newer one may say more."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Progress(_Document):
-    stage: str
-    fraction: float
-
-
-class JobInputs(_Document):
-    """The sha256 of each artifact."""
-
-    encoder: str | None = None
-    dataset: str | None = None
-    posterior: str | None = None
-
-
-class Job(_Document):
-    id: str
-    state: State
-    progress: Progress | None = None
-    attempt: int = 0
-    created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    inputs: JobInputs = JobInputs()
-    options: dict[str, Any] = {}
-    gates: list[str] = []
-    tags: dict[str, str] = {}
-    error: dict[str, Any] | None = None
-    verdict: Verdict | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
-
-    def failure(self) -> LatentgaugeError | None:
-        """Why the job has no report, or its gates no verdict; None when nothing is wrong."""
-        if self.state == "failed" or self.error is not None:
-            return _error(self.error or {})
-        if self.state == "canceled":
-            return Canceled(f"job {self.id} was canceled", remedy="submit it again")
-        return None
-
-
-class _Page(_Document):
+class _Page(Document):
     jobs: list[Job]
     next: str | None = None
 
@@ -381,7 +329,7 @@ def _checked(answer: httpx.Response) -> httpx.Response:
         return answer
     problem = _problem(answer)
     if problem is not None:
-        raise _error(problem)
+        raise from_problem(problem)
     if answer.is_server_error:
         raise ServiceUnavailable(
             f"the service failed with status {answer.status_code} at {answer.url}",
@@ -403,11 +351,6 @@ def _problem(answer: httpx.Response) -> Mapping[str, object] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) and "code" in found else None
-
-
-def _error(problem: Mapping[str, object]) -> LatentgaugeError:
-    """The exception of a problem object, in which a member that is null says nothing."""
-    return from_problem({name: told for name, told in problem.items() if told is not None})
 
 
 def _first_words(answer: httpx.Response) -> str:

@@ -125,8 +125,6 @@ def _field(expression: str, steps: tuple[str | int, ...]) -> tuple[Kind, str, tu
     annotation: Any = Report
     unit = ""
     for step in steps:
-        if annotation is None:
-            raise _unknown_field(expression, str(step), [])
         if isinstance(step, int):
             if get_origin(annotation) is not list:
                 raise _unknown_field(expression, f"[{step}]", [])

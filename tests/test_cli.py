@@ -17,12 +17,13 @@ import typer
 
 from latentgauge import __version__
 from latentgauge.arguments import asked_format, option_value
-from latentgauge.cli import app, exit_status, flag, run
-from latentgauge.client import Job
+from latentgauge.cli import app, exit_status, run
 from latentgauge.console import progress_lines, write_files
 from latentgauge.errors import InvalidRequest, leaves
 from latentgauge.gates import Verdict
+from latentgauge.job import Job
 from latentgauge.options import Options
+from latentgauge.parameters import flag
 from latentgauge.report import Report
 from tests.protocol import Service, document, problem, serving
 from tests.render.reports import live

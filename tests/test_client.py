@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import latentgauge
-from latentgauge.client import Client, Job, retry_after
+from latentgauge.client import Client, retry_after
 from latentgauge.errors import (
     Canceled,
     DeadlinePassed,
@@ -24,6 +24,7 @@ from latentgauge.errors import (
     ServiceUnavailable,
     TooLarge,
 )
+from latentgauge.job import Job
 from latentgauge.report import Report
 from tests.protocol import HTML, Answer, Service, busy, document, problem, serving
 from tests.render.reports import live, verdict

@@ -186,6 +186,8 @@ def test_a_loose_upper_bound_is_named_when_it_is_what_is_in_the_way() -> None:
         ("kl[0] >= 3", "names '[0]'"),
         ("kl.value.x >= 3", "names 'x'"),
         ("decoder.distortion >= 3", "names 'distortion'"),
+        ("options.input_scale.mean >= 3", "names 'mean'"),
+        ("options.input_scale[0] >= 3", "names '[0]'"),
         ("dimensions >= 3", "cannot be compared"),
         ("collapse == full", "cannot be compared"),
         ("kl == 3", "an interval is never equal to a number"),

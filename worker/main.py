@@ -18,7 +18,7 @@ from jobs.queue import QUEUES, TASK, Queue, celery_app
 from jobs.settings import settings
 from jobs.tables import connect
 from latentgauge.threads import let_threads_sleep
-from worker.recovery import Heartbeat, Lease, Recovery
+from worker.recovery import Heartbeat, Lease, Recovery, in_background
 from worker.tasks import work
 
 config = settings()
@@ -52,23 +52,12 @@ def run(job_id: str, attempt: int) -> None:
 def _start_recovery(**_: Any) -> None:
     queue = QUEUES[config.worker_device]
     ledger.report_worker(name, device=config.worker_device, queue=queue)
-    Heartbeat(
-        ledger,
-        lease,
-        name=name,
-        device=config.worker_device,
-        serves=queue,
-        period=config.recovery_seconds,
-        lease_seconds=config.lease_seconds,
-    ).start()
-    Recovery(
-        ledger,
-        Queue(config),
-        lease,
-        serves=queue,
-        period=config.recovery_seconds,
-        stalled_seconds=config.stalled_seconds,
-    ).start()
+    loops = (
+        Heartbeat(ledger, lease, name, config.worker_device, queue, config.lease_seconds),
+        Recovery(ledger, Queue(config), lease, queue, config.stalled_seconds),
+    )
+    for loop in loops:
+        in_background(loop.once, period=config.recovery_seconds, until=lease.shutting_down)
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from jobs.job import Job
 from jobs.ledger import Ledger
@@ -96,88 +97,62 @@ def job_time_limit(stage: str) -> TimeLimit:
     )
 
 
-class Heartbeat(threading.Thread):
-    """Once a period: report alive and renew the lease. It never waits for the broker."""
+@dataclass(frozen=True)
+class Heartbeat:
+    """Report alive and renew the lease. It never waits for the broker."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        lease: Lease,
-        *,
-        name: str,
-        device: str,
-        serves: str,
-        period: float,
-        lease_seconds: float,
-    ) -> None:
-        super().__init__(name="heartbeat", daemon=True)
-        self._ledger = ledger
-        self._lease = lease
-        self._worker = name
-        self._device = device
-        self._serves = serves
-        self._period = period
-        self._lease_seconds = lease_seconds
-
-    def run(self) -> None:
-        repeat(self.once, self._period, self._lease.shutting_down)
+    ledger: Ledger
+    lease: Lease
+    worker: str
+    device: str
+    serves: str
+    lease_seconds: float
 
     def once(self) -> None:
-        self._ledger.report_worker(self._worker, device=self._device, queue=self._serves)
-        self._lease.renew(self._ledger, lease=self._lease_seconds)
+        self.ledger.report_worker(self.worker, device=self.device, queue=self.serves)
+        self.lease.renew(self.ledger, lease=self.lease_seconds)
 
 
-class Recovery(threading.Thread):
-    """Once a period: expire the leases of the dead, re-send hints, watch for a deaf worker."""
+@dataclass(frozen=True)
+class Recovery:
+    """Expire the leases of the dead, re-send hints, watch for a deaf worker."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        queue: Queue,
-        lease: Lease,
-        *,
-        serves: str,
-        period: float,
-        stalled_seconds: float,
-        give_up: Callable[[], object] = lambda: os._exit(1),
-    ) -> None:
-        super().__init__(name="recovery", daemon=True)
-        self._ledger = ledger
-        self._queue = queue
-        self._lease = lease
-        self._serves = serves
-        self._period = period
-        self._stalled_seconds = stalled_seconds
-        self._give_up = give_up
-
-    def run(self) -> None:
-        repeat(self.once, self._period, self._lease.shutting_down)
+    ledger: Ledger
+    queue: Queue
+    lease: Lease
+    serves: str
+    stalled_seconds: float
+    give_up: Callable[[], object] = lambda: os._exit(1)
 
     def once(self) -> None:
-        self._ledger.expire_leases()
-        if self._lease.free_for > 0:
+        self.ledger.expire_leases()
+        if self.lease.free_for > 0:
             self._send_hints()
-        waited = self._ledger.longest_wait(self._serves)
-        if min(waited, self._lease.free_for) > self._stalled_seconds:
+        waited = self.ledger.longest_wait(self.serves)
+        if min(waited, self.lease.free_for) > self.stalled_seconds:
             # Celery does not reliably come back from a lost broker; a new process does.
             log.error("jobs wait, this worker is free and hears nothing: it exits to start anew")
-            self._give_up()
+            self.give_up()
 
     def _send_hints(self) -> None:
         """Hint at the oldest jobs of this worker's queue, until the broker does not answer.
 
         A busy worker sends none: hints that nobody can follow would only pile up.
         """
-        for job in self._ledger.due_hints(self._serves, silent=_HINT_SECONDS, limit=_HINTS):
-            if not self._queue.hint(job.id, job.attempt, queue=job.queue):
+        for job in self.ledger.due_hints(self.serves, silent=_HINT_SECONDS, limit=_HINTS):
+            if not self.queue.hint(job.id, job.attempt, queue=job.queue):
                 return
-            self._ledger.hinted([job.id])
+            self.ledger.hinted([job.id])
 
 
-def repeat(once: Callable[[], None], period: float, until: threading.Event) -> None:
-    """Call again and again; a database that is away for a while does not end it."""
-    while not until.wait(period):
-        try:
-            once()
-        except Exception:
-            log.exception("a round of %s failed; it goes on", threading.current_thread().name)
+def in_background(once: Callable[[], None], *, period: float, until: threading.Event) -> None:
+    """Call again and again in a thread; a database that is away for a while does not end it."""
+
+    def rounds() -> None:
+        while not until.wait(period):
+            try:
+                once()
+            except Exception:
+                log.exception("a round of %s failed; it goes on", once)
+
+    threading.Thread(target=rounds, daemon=True).start()

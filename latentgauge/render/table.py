@@ -33,7 +33,7 @@ from latentgauge.render.words import (
 from latentgauge.report import Dimension, LabelInformation, Report
 
 if TYPE_CHECKING:
-    from latentgauge.client import Job
+    from latentgauge.job import Job
 
 WIDTH = 100
 _MOST_ROWS = 32

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from rich.text import Text
 
-from latentgauge.client import Job
+from latentgauge.job import Job
 from latentgauge.render import render
 from latentgauge.render.table import render_job, render_jobs, render_report, render_verdict
 from tests.protocol import document

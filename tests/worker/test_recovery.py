@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,8 @@ from jobs.states import State
 from jobs.tables import connect
 from latentgauge.errors import TimeLimit, WrongOutput
 from latentgauge.options import Options
-from worker.recovery import Heartbeat, Lease, Recovery, Stop
+from tests.conftest import wait_for
+from worker.recovery import Heartbeat, Lease, Recovery, Stop, in_background
 from worker.tasks import work
 
 
@@ -116,19 +119,11 @@ def _job() -> Job:
 
 def recovery(ledger: Ledger, lease: Lease, **changes: object) -> Recovery:
     dead_broker = Queue(Settings(broker_url="redis+socket:///nowhere/valkey.sock"))
-    settings: dict[str, object] = {
-        "serves": "cpu",
-        "period": 0.05,
-        "stalled_seconds": 60,
-        **changes,
-    }
-    return Recovery(ledger, dead_broker, lease, **settings)  # type: ignore[arg-type]
+    return replace(Recovery(ledger, dead_broker, lease, "cpu", 60), **changes)  # type: ignore[arg-type]
 
 
 def heartbeat(ledger: Ledger, lease: Lease) -> Heartbeat:
-    return Heartbeat(
-        ledger, lease, name="w1", device="cpu", serves="cpu", period=0.05, lease_seconds=10
-    )
+    return Heartbeat(ledger, lease, "w1", "cpu", "cpu", lease_seconds=10)
 
 
 def test_the_loop_shows_progress_and_keeps_the_lease(ledger: Ledger) -> None:
@@ -196,14 +191,13 @@ def test_a_free_worker_that_hears_nothing_while_jobs_wait_gives_up(ledger: Ledge
 def test_the_loop_outlives_a_database_that_is_away(tmp_path: Path) -> None:
     engine = connect(f"sqlite:///{tmp_path / 'a.db'}")
     lease = Lease()
+    before = threading.active_count()
     loop = heartbeat(Ledger(engine), lease)
-    loop.start()
+    in_background(loop.once, period=0.05, until=lease.shutting_down)
     time.sleep(0.2)
-    assert loop.is_alive(), "no table is there yet"
+    assert threading.active_count() == before + 1, "no table is there yet"
     upgrade(engine)
-    time.sleep(0.3)
-    assert Ledger(engine).devices() == {"cpu": 1}
+    wait_for(lambda: Ledger(engine).devices() == {"cpu": 1}, what="a report")
     lease.shutting_down.set()
-    loop.join(5)
-    assert not loop.is_alive()
+    wait_for(lambda: threading.active_count() == before, what="the thread's end")
     engine.dispose()

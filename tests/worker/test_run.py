@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from latentgauge.errors import EncoderCrashed, TooLarge, UnreadableDataset
-from worker.run import _dataset, _encoded, _second
+from jobs.blobs import Blobs
+from jobs.job import Inputs, Job
+from jobs.settings import Settings
+from jobs.states import State
+from latentgauge.errors import EncoderCrashed, NotFound, TooLarge, UnreadableDataset
+from worker.run import Run, _dataset, _encoded, _second
 from worker.sandbox.frames import Frame
 
 TABLE = np.zeros((5, 2))
@@ -94,3 +99,12 @@ def test_outputs_that_can_be_come_through() -> None:
     found = _encoded(Frame({"mu": TABLE, "second": TABLE}, META), 5)
     assert found.outputs == ("mu [B, 2]",)
     assert found.probes[0].detail == "5 rows"
+
+
+def test_an_artifact_that_is_gone_is_named(tmp_path: Path) -> None:
+    run = Run(Blobs(tmp_path), Settings(), lambda *_: None)
+    inputs = Inputs(posterior="a" * 64)
+    job = Job("1", State.RUNNING, 1, 0, 0, None, None, None, "cpu", inputs, {}, (), {}, "", None)
+    with pytest.raises(NotFound, match="an artifact of the job is gone") as caught:
+        run.report(job)
+    assert "a" * 64 in caught.value.expected
