@@ -29,7 +29,6 @@ def create_app(config: Settings) -> FastAPI:
         blobs=Blobs(config.artifacts),
         queue=Queue(config),
     )
-    app.state.service.blobs.sweep()
     app.add_middleware(BodyLimit, max_upload_bytes=config.max_upload_bytes)
     app.add_middleware(
         OwnOrigin, hosts=_words(config.allowed_hosts), origins=_words(config.allowed_origins)

@@ -27,7 +27,6 @@ class Blobs:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._incoming = root / "incoming"
-        self._incoming.mkdir(parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
         """Where a blob lies, or would lie.
@@ -56,8 +55,9 @@ class Blobs:
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Incoming]:
         """A blob on its way in; what is not kept by the end of the block is gone."""
-        self.sweep()
         with full_disk_said():
+            self._incoming.mkdir(parents=True, exist_ok=True)
+            self._sweep()
             descriptor, name = tempfile.mkstemp(dir=self._incoming)
             try:
                 with open(descriptor, "wb") as file:
@@ -65,7 +65,7 @@ class Blobs:
             finally:
                 Path(name).unlink(missing_ok=True)
 
-    def sweep(self) -> None:
+    def _sweep(self) -> None:
         """Remove what writers left behind that died in the middle."""
         for file in self._incoming.iterdir():
             with contextlib.suppress(FileNotFoundError):

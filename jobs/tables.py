@@ -86,12 +86,15 @@ def connect(url: str) -> Engine:
     """An engine; SQLite in WAL mode, its folder made, writers waiting for each other."""
     if not url.startswith("sqlite"):
         return create_engine(url, pool_pre_ping=True)
-    file = url.removeprefix("sqlite:///")
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": 10})
+    event.listen(engine, "do_connect", _sqlite_folder)
     event.listen(engine, "connect", _sqlite_modes)
     event.listen(engine, "begin", _sqlite_begin)
     return engine
+
+
+def _sqlite_folder(_dialect: object, _record: object, arguments: Any, _named: object) -> None:
+    Path(arguments[0]).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _sqlite_begin(connection: Connection) -> None:

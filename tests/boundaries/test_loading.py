@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,19 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def loaded_by(code: str) -> set[str]:
     """The modules in a new interpreter after it ran this code."""
     probe = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
-    with tempfile.TemporaryDirectory() as data:
-        elsewhere = {
-            "LATENTGAUGE_DATABASE_URL": f"sqlite:///{data}/test.db",
-            "LATENTGAUGE_ARTIFACTS": f"{data}/artifacts",
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", probe],
-            cwd=ROOT,
-            env={**os.environ, **elsewhere},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 
@@ -51,6 +39,13 @@ def loaded_by(code: str) -> set[str]:
 )
 def test_no_process_loads_what_it_must_not(code: str, forbidden: set[str]) -> None:
     assert loaded_by(code) & forbidden == set()
+
+
+@pytest.mark.parametrize("module", ["app.main", "worker.main"])
+def test_importing_a_process_touches_no_disk(module: str, tmp_path: Path) -> None:
+    code = f"import sys, os; sys.path.insert(0, {str(ROOT)!r}); import {module}"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_probe_itself_can_fail() -> None:

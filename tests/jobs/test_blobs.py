@@ -97,6 +97,7 @@ def test_another_fault_of_the_disk_is_not_hidden(tmp_path: Path) -> None:
 def test_the_next_upload_removes_what_a_dead_writer_left(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path)
     old, new = tmp_path / "incoming" / "old", tmp_path / "incoming" / "new"
+    old.parent.mkdir()
     for file in (old, new):
         file.write_bytes(TEXT)
     os.utime(old, (time.time() - 7200,) * 2)
