@@ -62,16 +62,21 @@ def label_bounds(
     of the kernel mixtures, a linear discriminant, and the class frequencies. H(Y) is estimated
     by these rows' -log frequency, which lies below it in expectation; its bias is (K - 1) / 2n
     for n independent rows (Miller 1955).
+
+    The frequencies are those of all rows, the row itself among them. At a weight w they gain
+    w (K - 1) / n by that, and cost w^2 (K - 1) / 2n; with the bias of H(Y) the bound still lies
+    (1 - w)^2 (K - 1) / 2n below what it bounds, to first order. So labels that mean nothing
+    read 0 however many classes there are.
     """
     rows = draws.rows
+    surprise = _surprise(classes)
     shares = [(sums.others[:, 1] - sums.others[:, 0])[:, None]]
     shares += [parts.kernels_same - parts.kernels]
-    shares += [_learnt(table, draws, classes, folds)]
+    shares += [_discriminated(table, draws, classes, folds)[:, None], -surprise[rows, None]]
     log_p = torch.cat(shares, dim=1).nan_to_num(nan=-math.inf)
     log_p_y = cross_fitted(log_p, folds[rows])
     counts = torch.bincount(classes)
     entropy, present = entropy_of_counts(counts), int((counts > 0).sum())
-    surprise = -(counts.double() / len(classes)).log()[classes]
     log_all = sums.log_all()
     dataset = log_all[:, 1] - log_all[:, 0] + surprise[rows]
     nothing = surprise.new_zeros(len(rows), 0)
@@ -93,21 +98,36 @@ def label_bounds(
     )
 
 
-def _learnt(table: Standardised, draws: Draws, classes: Tensor, folds: Tensor) -> Tensor:
-    """[M, 2] log p(y_i|z_i): a linear discriminant and class frequencies, of the other folds."""
-    out = draws.z.new_empty(len(draws.rows), 2)
-    count = int(classes.max()) + 1
-    for fold in range(int(folds.max()) + 1):
+def _surprise(classes: Tensor) -> Tensor:
+    """-log of the frequency of each row's class, [N]."""
+    return -(torch.bincount(classes).double() / len(classes)).log()[classes]
+
+
+def _log_frequencies(classes: Tensor, folds: Tensor) -> Tensor:
+    """[F, C] log class frequencies in the rows of the other folds.
+
+    Half a row more in each class: one that is rare may be missing from the other folds.
+    """
+    fold_counts = _fold_counts(classes, folds)
+    counts = (fold_counts.sum(dim=0) - fold_counts).double() + 0.5
+    return (counts / counts.sum(dim=1, keepdim=True)).log()
+
+
+def _fold_counts(classes: Tensor, folds: Tensor) -> Tensor:
+    count, parts = int(classes.max()) + 1, int(folds.max()) + 1
+    return torch.bincount(folds * count + classes, minlength=parts * count).view(parts, count)
+
+
+def _discriminated(table: Standardised, draws: Draws, classes: Tensor, folds: Tensor) -> Tensor:
+    """[M] log p(y_i|z_i) by a linear discriminant, learnt on the other folds."""
+    frequencies = _log_frequencies(classes, folds)
+    y = classes[draws.rows]
+    out = frequencies[folds[draws.rows], y]
+    for fold, log_frequency in enumerate(frequencies):
         mine, rest = folds[draws.rows] == fold, folds != fold
-        y = classes[draws.rows[mine]]
-        counts = torch.bincount(classes[rest], minlength=count).double()
-        # Half a row in each class: one that is rare may be missing from the other folds.
-        log_frequency = ((counts + 0.5) / (counts.sum() + 0.5 * count)).log()
-        out[mine, 1] = log_frequency[y]
-        out[mine, 0] = log_frequency[y]
         if int(rest.sum()) > 1:
             scores = _discriminant(table, draws.z[mine], classes, rest) + log_frequency
-            out[mine, 0] = scores.log_softmax(dim=1).gather(1, y[:, None]).squeeze(1)
+            out[mine] = scores.log_softmax(dim=1).gather(1, y[mine, None]).squeeze(1)
     return out
 
 

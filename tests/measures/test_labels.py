@@ -8,12 +8,28 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+from latentgauge.measures.joint import Draws, Standardised, joint_sums
+from latentgauge.measures.labels import LabelBounds, label_bounds
 from latentgauge.measures.survey import Survey, survey
+from latentgauge.measures.units import fold_of_rows
+from latentgauge.measures.upper_bound import components
 from tests.truth import F64, generator, independent, normal
 
 
 def _labelled(mu: torch.Tensor, logvar: torch.Tensor, y: torch.Tensor, **given: object) -> Survey:
     return survey(mu, logvar, classes=y, **given)
+
+
+def _bounds(mu: torch.Tensor, logvar: torch.Tensor, y: torch.Tensor, *, seed: int) -> LabelBounds:
+    """The joint figures of labels alone."""
+    source, units = generator(seed), torch.arange(len(mu))
+    folds = fold_of_rows(units, source)
+    table = Standardised.of(mu, logvar)
+    draws = Draws.of(table, samples=len(mu), generator=source)
+    sums = joint_sums(table, draws, units=units, classes=y)
+    belong = {"units": units, "folds": folds, "classes": y}
+    parts = components(table, draws, sums, **belong)
+    return label_bounds(table, draws, sums, parts, **belong)
 
 
 def _two_gaussians(gap: float) -> float:
@@ -46,6 +62,39 @@ def test_labels_that_mean_nothing_read_zero_however_saturated_the_code(informati
     assert lower.value > -0.02
     if information == 20.0:
         assert found.labels.dataset.value == pytest.approx(found.labels.entropy, abs=0.05)
+
+
+@pytest.mark.parametrize("information", [5.0, 10.0, 20.0])
+@pytest.mark.parametrize("shares", [[1.0] * 10, [0.5**k for k in range(10)], [1.0] * 100],
+                         ids=["ten", "unbalanced", "hundred"])  # fmt: skip
+def test_the_mean_over_seeds_of_meaningless_labels_is_zero(information, shares):
+    lower = []
+    for seed in range(3):
+        mu, logvar = independent(information, 10).sample(1000, seed=seed)
+        chances = torch.tensor(shares, dtype=F64)
+        y = torch.multinomial(chances, 1000, replacement=True, generator=generator(seed + 50))
+        lower.append(_bounds(mu, logvar, y, seed=seed).lower)
+    mean = sum(x.value for x in lower) / len(lower)
+    error = math.sqrt(sum(x.standard_error**2 for x in lower)) / len(lower)
+    # Free weights cost about one row's surprise each: 7 / (2 n) is .0035.
+    assert -0.0035 <= mean <= 2 * error
+
+
+@pytest.mark.parametrize(("n", "classes", "gap"), [(100, 2, 1.0), (100, 10, 1.0)])
+def test_frequencies_that_hold_the_row_itself_keep_the_bound_one(n, classes, gap):
+    centres = gap * normal(classes, 2, seed=5)
+    y = torch.randint(0, classes, (100_000,), generator=generator(9))
+    z = centres[y] + math.sqrt(0.72) * normal(100_000, 2, seed=10)
+    log_p = (-(z[:, None] - centres).square().sum(dim=2) / 1.44).log_softmax(dim=1)
+    truth = float(log_p.gather(1, y[:, None]).mean()) + math.log(classes)
+    lower = torch.zeros(40, dtype=F64)
+    for seed in range(40):
+        y = torch.randint(0, classes, (n,), generator=generator(seed))
+        mu = centres[y] + 0.6 * normal(n, 2, seed=1000 + seed)
+        logvar = torch.full_like(mu, math.log(0.36))
+        lower[seed] = _bounds(mu, logvar, y, seed=seed).lower.value
+    # A hundred thousand draws know the truth to .003.
+    assert float(lower.mean()) <= truth + 0.003 + 3 * float(lower.std()) / math.sqrt(40)
 
 
 def test_a_rare_class_that_is_well_apart_reads_all_of_its_entropy():
