@@ -16,8 +16,13 @@ from torch import Tensor
 from latentgauge import __version__
 from latentgauge.cautions import cautions
 from latentgauge.errors import ShapeMismatch
+from latentgauge.estimates import bounded as _bounds
+from latentgauge.estimates import estimated as _estimate
+from latentgauge.estimates import exact as _exact
+from latentgauge.estimates import of_dataset as _of_dataset
+from latentgauge.label_figures import label_information
 from latentgauge.measures import dimensions as used
-from latentgauge.measures.intervals import Interval, difference
+from latentgauge.measures.intervals import difference
 from latentgauge.measures.pairs import silent
 from latentgauge.measures.survey import Survey, survey
 from latentgauge.measures.units import Mean, mean_over_units
@@ -26,7 +31,6 @@ from latentgauge.posterior import Posterior
 from latentgauge.report import (
     ESTIMATOR_VERSION,
     ActiveDimensions,
-    Bottleneck,
     Collapse,
     CollapseSigns,
     DatasetDecomposition,
@@ -36,7 +40,6 @@ from latentgauge.report import (
     Estimate,
     EstimatorResult,
     Inputs,
-    LabelDimension,
     LabelInformation,
     LucasCurve,
     LucasPoint,
@@ -180,40 +183,6 @@ def _report(
     )
 
 
-def _estimate(
-    mean: Mean, t: float, *, floor: float = -math.inf, ceiling: float = math.inf
-) -> Estimate:
-    """value +- t standard errors, ends kept within what is possible unless the value is not."""
-    error = mean.standard_error
-    if error is None:
-        return Estimate(value=mean.value)
-    return Estimate(
-        value=mean.value,
-        standard_error=error,
-        lower=min(max(mean.value - t * error, floor), mean.value),
-        upper=max(min(mean.value + t * error, ceiling), mean.value),
-    )
-
-
-def _exact(value: float) -> Estimate:
-    return Estimate(value=value, standard_error=0.0, lower=value, upper=value)
-
-
-def _bounds(interval: Interval) -> Estimate:
-    return Estimate(lower=interval.lower, upper=interval.upper)
-
-
-def _of_dataset(
-    mean: Mean, found: Survey, *, floor: float = 0.0, ceiling: float = math.inf
-) -> Estimate:
-    """A joint figure of the data set's own mixture; a single row has nothing left to chance."""
-    if not found.joint_known:
-        return Estimate()
-    if len(found.units) == 1:
-        mean = Mean(mean.value, 0.0)
-    return _estimate(mean, found.noise_quantile, floor=floor, ceiling=ceiling)
-
-
 def _dataset_information(found: Survey) -> DatasetInformation:
     estimate = _of_dataset(found.joint.dataset, found, ceiling=found.ceiling)
     return DatasetInformation(
@@ -318,33 +287,10 @@ def _collapse(
 
 
 def _labels(labels: Labels | None, found: Survey) -> LabelInformation | None:
-    if labels is None or found.labels is None or found.labels_by_latent is None:
+    if labels is None:
         return None
-    assert found.label_information is not None
-    h, relevance = found.labels.entropy, _bounds(found.label_information)
     counts = torch.bincount(labels.codes.cpu(), minlength=len(labels.classes))
-    return LabelInformation(
-        classes=list(labels.classes),
-        counts=counts.tolist(),
-        entropy=h,
-        mutual_information=relevance,
-        dataset_mutual_information=_of_dataset(found.labels.dataset, found, ceiling=h),
-        fraction=_fraction(found.label_information, h),
-        bottleneck=Bottleneck(rate=_bounds(found.information), relevance=relevance),
-        per_dimension=[
-            LabelDimension(index=j, dataset_mutual_information=_exact(value))
-            for j, value in enumerate(found.labels_by_latent.tolist())
-        ],
-    )
-
-
-def _fraction(information: Interval, entropy: float) -> Estimate:
-    """I(Z;Y) / H(Y), at most 1."""
-    if entropy == 0.0 or information.lower is None or information.upper is None:
-        return Estimate()
-    return Estimate(
-        lower=min(information.lower / entropy, 1.0), upper=min(information.upper / entropy, 1.0)
-    )
+    return label_information(labels.classes, counts.tolist(), found)
 
 
 def _estimators(found: Survey) -> dict[str, EstimatorResult]:

@@ -182,7 +182,10 @@ class Bottleneck(_Part):
 
 class LabelDimension(_Part):
     index: int
-    dataset_mutual_information: Nats
+    mutual_information: Nats = Field(
+        description="Population I(z_j;Y), bounds: at most H(Y) and I_j."
+    )
+    dataset_mutual_information: Nats = Field(description="I_N(z_j;Y), exact for this data set.")
 
 
 class LabelInformation(_Part):
@@ -190,6 +193,10 @@ class LabelInformation(_Part):
     counts: list[int]
     entropy: NatsNumber = Field(description="H(Y) of these rows' class frequencies.")
     mutual_information: Nats = Field(description="Population I(Z;Y), bounds.")
+    lower_bound: Nats = Field(
+        description="What the lower end rests on: below I(Z;Y) in expectation, not floored. "
+        "Labels that mean nothing read 0 within its errors."
+    )
     dataset_mutual_information: Nats = Field(
         description="I_N(Z;Y) of the data set's own mixture; on a saturated code it reads H(Y) "
         "even for labels that mean nothing."

@@ -26,7 +26,13 @@ from latentgauge.measures.intervals import (
     within_latents,
 )
 from latentgauge.measures.joint import Draws, Standardised, joint_sums, rounding_bound
-from latentgauge.measures.labels import LabelBounds, dataset_information_by_latent, label_bounds
+from latentgauge.measures.labels import (
+    LabelBounds,
+    LatentLabels,
+    label_bounds,
+    labels_by_latent,
+    most_draws,
+)
 from latentgauge.measures.marginals import INFLATION, Marginal, marginals
 from latentgauge.measures.pairs import Tick, silent
 from latentgauge.measures.units import (
@@ -76,7 +82,7 @@ class Survey:
     marginal_kl: Interval
     labels: LabelBounds | None
     label_information: Interval | None
-    labels_by_latent: Tensor | None
+    labels_by_latent: tuple[LatentLabels, ...]
     ceiling: float
     seconds: Mapping[str, float]
 
@@ -132,10 +138,15 @@ def survey(
     kl = kl_rows(mu, logvar)
     joint = joint_information(table, draws, sums, parts, each, units=units, folds=folds)
     stage = clock.stage("labels", 0.9, 1.0)
-    labels = by_latent = None
+    labels: LabelBounds | None = None
+    by_latent: tuple[LatentLabels, ...] = ()
     if classes is not None:
-        labels = label_bounds(table, draws, sums, parts, classes=classes, units=units, folds=folds)
-        by_latent = dataset_information_by_latent(table, classes, tick=stage)
+        belong = {"classes": classes, "units": units, "folds": folds}
+        labels = label_bounds(table, draws, sums, parts, **belong)
+        some = every.some(most_draws(classes), generator=generator)
+        by_latent = labels_by_latent(
+            table, some, each, classes=classes, units=units, folds=folds, tick=stage
+        )
 
     t, t_drawn = (interval_quantile(confidence, u) for u in (units, units[draws.rows]))
     rounding = rounding_bound(mu, logvar)

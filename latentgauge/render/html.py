@@ -25,6 +25,7 @@ from latentgauge.render.words import (
     negative,
     number,
     subject,
+    telling,
 )
 from latentgauge.report import Dimension, LabelInformation, Report
 
@@ -32,6 +33,7 @@ _MOST_ROWS = 256
 # A chart of nothing looks like nothing: its axis reaches this many nats at least.
 _LEAST_TOP = 0.1
 _MOST_CLASSES = 40
+_MOST_TELLING = 12
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _CHART_WIDTH, _CHART_HEIGHT, _LEFT, _BOTTOM, _TOP = 960, 260, 52, 34, 10
 
@@ -290,6 +292,9 @@ def _labels(labels: LabelInformation | None) -> Iterator[str]:
         ((_text(x.name), _text(x.value), _text(x.note)) for x in label_lines(labels)),
     )
     yield f'<p class="soft">Classes: {_text(class_counts(labels, limit=_MOST_CLASSES))}</p>'
+    if labels.per_dimension:
+        told = _text(telling(labels, most=_MOST_TELLING))
+        yield f'<p class="soft">Dimensions that tell most, I(z_j;Y): {told}</p>'
 
 
 def _decomposition(report: Report) -> Iterator[str]:

@@ -20,7 +20,6 @@ from latentgauge.render.words import (
     Line,
     class_counts,
     clean,
-    estimate,
     fold,
     has_names,
     headline,
@@ -29,6 +28,7 @@ from latentgauge.render.words import (
     negative,
     number,
     subject,
+    telling,
 )
 from latentgauge.report import Dimension, LabelInformation, Report
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 _MOST_ROWS = 32
 _MOST_CLASSES = 12
+_MOST_TELLING = 3
 _WORDS = ("id", "outcome", "state", "verdict")  # columns of single words, never broken
 _STYLES = {
     "active": "green",
@@ -178,12 +179,8 @@ def _labels(labels: LabelInformation) -> Iterator[RenderableType]:
     yield ""
     yield _lines(label_lines(labels))
     yield Text(f"classes: {class_counts(labels, limit=_MOST_CLASSES)}")
-    told = sorted(labels.per_dimension, key=lambda d: -(d.dataset_mutual_information.value or 0.0))[
-        :3
-    ]
-    if told:
-        best = "; ".join(f"{d.index}: {estimate(d.dataset_mutual_information)}" for d in told)
-        yield Text(f"dimensions that tell most in this data set: {best}")
+    if labels.per_dimension:
+        yield Text(f"dimensions that tell most: {telling(labels, most=_MOST_TELLING)}")
     yield ""
 
 

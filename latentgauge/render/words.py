@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from math import inf
 
 from latentgauge.gates import Outcome
-from latentgauge.report import DatasetInformation, Dimension, Estimate, LabelInformation, Report
+from latentgauge.report import (
+    DatasetInformation,
+    Dimension,
+    Estimate,
+    LabelDimension,
+    LabelInformation,
+    Report,
+)
 
 UNIT = "nats"
 OUTCOMES: dict[Outcome, str] = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
@@ -203,6 +210,17 @@ def label_lines(labels: LabelInformation) -> Iterator[Line]:
         estimate(labels.dataset_mutual_information),
         "not I(Z;Y): on a saturated code it reads H(Y) whatever the labels mean",
     )
+
+
+def telling(labels: LabelInformation, *, most: int) -> str:
+    """The dimensions that tell most of the label, each with its bounds on I(z_j;Y)."""
+
+    def weight(d: LabelDimension) -> tuple[float, float]:
+        found = d.mutual_information
+        return (-(found.lower or 0.0), -(inf if found.upper is None else found.upper))
+
+    best = sorted(labels.per_dimension, key=weight)[:most]
+    return "; ".join(f"{d.index}: {interval(d.mutual_information)}" for d in best)
 
 
 def class_counts(labels: LabelInformation, *, limit: int) -> str:

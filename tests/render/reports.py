@@ -193,11 +193,16 @@ def labels() -> dict[str, Any]:
         "counts": [1366, 1365, 1365],
         "entropy": entropy,
         "mutual_information": bounds(0.7, 0.9),
+        "lower_bound": measured(0.72, 0.01),
         "dataset_mutual_information": measured(entropy - 0.001, 0.0005),
         "fraction": bounds(0.7 / entropy, 0.9 / entropy),
         "bottleneck": {"rate": measured(25.8, 0.02), "relevance": bounds(0.7, 0.9)},
         "per_dimension": [
-            {"index": index, "dataset_mutual_information": measured(0.1 * index, 0.01)}
+            {
+                "index": index,
+                "mutual_information": bounds(0.1 * index, 0.1 * index + 0.05),
+                "dataset_mutual_information": measured(0.1 * index + 0.07),
+            }
             for index in range(4)
         ],
     }

@@ -1,0 +1,159 @@
+"""What single latents tell of labels: quadrature, densities against their definition, bounds."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import integrate, stats
+from torch import Tensor
+
+from latentgauge.measures import labels as measure
+from latentgauge.measures.intervals import marginal_interval
+from latentgauge.measures.joint import Draws, Standardised
+from latentgauge.measures.labels import LatentLabels, class_log_densities, labels_by_latent
+from latentgauge.measures.marginals import Marginal, marginals
+from latentgauge.measures.units import fold_of_rows
+from tests.truth import F64, generator, independent, normal
+
+
+def _by_latent(
+    mu: Tensor,
+    logvar: Tensor,
+    y: Tensor,
+    *,
+    seed: int = 0,
+    slices: tuple[int, ...] = (),
+    samples: int = 10_000,
+) -> tuple[tuple[LatentLabels, ...], tuple[Marginal, ...]]:
+    source, units = generator(seed), torch.arange(len(mu))
+    folds = fold_of_rows(units, source)
+    table = Standardised.of(mu, logvar)
+    draws = Draws.of(table, samples=len(mu), generator=source)
+    each = marginals(table, draws, units=units, folds=folds)
+    draws = draws.some(samples, generator=source)
+    found = labels_by_latent(table, draws, each, classes=y, units=units, folds=folds, slices=slices)
+    return found, each
+
+
+def _information(means: list[float], sigma: float) -> float:
+    """I(z;Y) of equally frequent classes N(m, sigma^2), by quadrature."""
+
+    def integrand(z: float) -> float:
+        p = [stats.norm.pdf(z, m, sigma) / len(means) for m in means]
+        return sum(x * math.log(len(means) * x / sum(p)) for x in p if x > 0)
+
+    return integrate.quad(integrand, min(means) - 12 * sigma, max(means) + 12 * sigma)[0]
+
+
+@pytest.mark.parametrize("n", [150, 4000])
+def test_a_latents_bounds_hold_the_information_of_quadrature(n):
+    means = [-1.0, 0.0, 2.0]
+    y = torch.arange(n) % 3
+    mu = torch.tensor(means, dtype=F64)[y, None] + 0.8 * normal(n, 1, seed=1)
+    (latent,), (marginal,) = _by_latent(mu, torch.full_like(mu, math.log(0.36)), y)
+    truth, lower = _information(means, 1.0), latent.lower
+    assert abs(lower.value - truth) <= 4 * lower.standard_error
+    assert truth <= marginal_interval(marginal, t=4.0).upper
+    assert latent.dataset == pytest.approx(truth, abs=5 / math.sqrt(n))
+
+
+@pytest.mark.parametrize("sigma", [1e-5, 0.05, 1.0])
+@pytest.mark.parametrize("classes", [2, 40])
+def test_labels_that_mean_nothing_read_zero_in_every_latent(sigma, classes):
+    mu = normal(2000, 2, seed=2)
+    y = torch.randint(0, classes, (2000,), generator=generator(3))
+    found, _ = _by_latent(mu, torch.full_like(mu, 2 * math.log(sigma)), y)
+    for latent in found:
+        assert -0.0035 <= latent.lower.value <= 2 * latent.lower.standard_error
+
+
+def _brute(mu: Tensor, logvar: Tensor, z: Tensor, y: Tensor, folds: Tensor, c: int) -> Tensor:
+    """log of the mean of N(z_i; mu, sigma^2) over class c in the folds without row i."""
+    each = stats.norm.logpdf(z[:, None].numpy(), mu.numpy(), (0.5 * logvar).exp().numpy())
+    apart = (folds[:, None] != folds) & (y == c)
+    masked = torch.where(apart, torch.from_numpy(each), -math.inf)
+    return torch.logsumexp(masked, dim=1) - apart.sum(dim=1).double().log()
+
+
+@pytest.mark.parametrize(("n", "within"), [(120, 1e-12), (1200, 1e-2)])
+def test_class_densities_are_those_of_the_other_folds(n, within):
+    mu, logvar = 30.0 * normal(n, seed=4), normal(n, seed=5)
+    y, folds = torch.arange(n) % 3, torch.arange(n) // 3 % 5
+    z = mu + (0.5 * logvar).exp() * normal(n, seed=6)
+    found = class_log_densities(mu, logvar, z, classes=y, folds=folds, rows=torch.arange(n))
+    for c in range(3):
+        expected = _brute(mu, logvar, z, y, folds, c)
+        # The coarse grid, its levels 1.3 apart, is good for a hundredth of the density's peak.
+        peak = float(expected.max().exp())
+        assert float((found[:, c].exp() - expected.exp()).abs().max()) <= within * peak
+
+
+def test_a_class_that_the_other_folds_do_not_hold_has_no_density():
+    for n in (50, 1000):
+        y = torch.zeros(n).long()
+        y[0] = 1
+        folds = torch.arange(n) % 5
+        found = class_log_densities(
+            normal(n, seed=7),
+            torch.zeros(n, dtype=F64),
+            normal(n, seed=8),
+            classes=y,
+            folds=folds,
+            rows=torch.arange(n),
+        )
+        assert (found[folds == 0, 1] == -math.inf).all()
+        assert found[folds != 0, 1].isfinite().any()
+        assert not found.isnan().any()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_kernel_mixtures_are_densities(scale):
+    centres, y = scale * normal(500, seed=9), torch.arange(500) % 2
+    centres[0] *= 50
+    z = torch.linspace(-400 * scale, 400 * scale, 200_001, dtype=F64)
+    variance = torch.tensor([0.04, 0.25], dtype=F64)
+    q = measure._kernel_mixtures(centres, variance, z, y).exp()
+    # The trapezoidal rule on a polygon: a kink between two points may cost a little.
+    assert torch.trapezoid(q, z, dim=0).tolist() == pytest.approx([1.0, 1.0], abs=1e-3)
+
+
+def test_the_upper_bound_within_a_class_lies_above_its_information():
+    upper, lower = torch.zeros(2, 30, dtype=F64)
+    for seed in range(30):
+        mu, y = normal(300, 1, seed=seed), torch.arange(300) % 6
+        (latent,), _ = _by_latent(
+            mu + 3.0 * y[:, None], torch.full_like(mu, -2.0), y, seed=seed, slices=(4,)
+        )
+        (within,) = latent.within
+        upper[seed], lower[seed] = within.upper, within.dataset
+    truth = 0.5 * math.log1p(math.exp(2.0))
+    error = float(upper.std()) / math.sqrt(30)
+    assert truth - 2 * error <= float(upper.mean()) <= truth + 0.2
+    assert float(lower.mean()) < truth
+
+
+def test_more_draws_are_not_made_than_memory_holds_for_the_classes():
+    few, many = torch.arange(4000) % 4, torch.arange(50_000)
+    assert measure.most_draws(few) == measure.MOST_FIGURES // 4
+    assert 1 <= measure.most_draws(many) * 50_000 <= measure.MOST_FIGURES
+
+
+def test_fewer_draws_than_rows_give_the_same_within_errors():
+    mu, y = normal(3000, 1, seed=10), torch.arange(3000) % 3
+    mu += 2.0 * y[:, None]
+    (whole,), _ = _by_latent(mu, torch.zeros_like(mu), y)
+    (part,), _ = _by_latent(mu, torch.zeros_like(mu), y, samples=1000)
+    assert part.dataset == pytest.approx(whole.dataset, abs=1e-12)
+    assert part.lower.standard_error > whole.lower.standard_error
+    assert abs(part.lower.value - whole.lower.value) < 4 * part.lower.standard_error
+
+
+def test_a_latent_tells_no_more_than_it_carries():
+    mu, logvar = independent(0.2, 2).sample(2000, seed=11)
+    y = (mu[:, 0] > 0).long()
+    found, each = _by_latent(mu, logvar, y)
+    for latent, marginal in zip(found, each, strict=True):
+        assert latent.lower.value <= marginal.upper + 2 * marginal.upper_error
+    assert found[0].lower.value > 0.05
