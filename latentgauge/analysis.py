@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from latentgauge import __version__
-from latentgauge.cautions import cautions
+from latentgauge.cautions import cautions, class_cautions
 from latentgauge.errors import ShapeMismatch
 from latentgauge.estimates import bounded as _bounds
 from latentgauge.estimates import estimated as _estimate
 from latentgauge.estimates import exact as _exact
 from latentgauge.estimates import of_dataset as _of_dataset
-from latentgauge.label_figures import label_information
+from latentgauge.label_figures import class_reasons, label_information
 from latentgauge.measures import dimensions as used
 from latentgauge.measures.intervals import difference
 from latentgauge.measures.pairs import silent
@@ -152,6 +152,7 @@ def _report(
     dimensions = _dimensions(posterior, found, options.active_threshold)
     kl = mean_over_units(found.kl.sum(dim=1), found.units)
     information = _bounds(found.information)
+    labels = _labels(subject.labels, found, options)
     return Report(
         latentgauge_version=__version__,
         estimator_version=ESTIMATOR_VERSION,
@@ -173,10 +174,10 @@ def _report(
         dataset_decomposition=_decomposition(found),
         active_dimensions=_active_dimensions(posterior, dimensions, options),
         dimensions=dimensions,
-        collapse=_collapse(posterior, found, dimensions, options.active_threshold),
-        labels=_labels(subject.labels, found),
+        collapse=_collapse(posterior, found, dimensions, options.active_threshold, labels),
+        labels=labels,
         estimators=_estimators(found),
-        warnings=[*subject.warnings, *cautions(posterior, found)],
+        warnings=[*subject.warnings, *cautions(posterior, found), *class_cautions(labels)],
         preflight=list(subject.preflight),
         timings={},
         environment=environment,
@@ -265,13 +266,20 @@ def _active_dimensions(
 
 
 def _collapse(
-    posterior: Posterior, found: Survey, dimensions: list[Dimension], threshold: float
+    posterior: Posterior,
+    found: Survey,
+    dimensions: list[Dimension],
+    threshold: float,
+    labels: LabelInformation | None,
 ) -> Collapse:
     states = [x.state for x in dimensions]
     upper = found.information.upper
     return Collapse(
         verdict=used.collapse_verdict(states, upper),
-        reasons=used.collapse_reasons(states, upper, threshold=threshold),
+        reasons=[
+            *used.collapse_reasons(states, upper, threshold=threshold),
+            *class_reasons(labels),
+        ],
         dimensions=[x.index for x in dimensions if x.state in ("collapsed", "off-prior")],
         textbook_rule=used.textbook_collapse(posterior.mu, posterior.logvar),
         signs=CollapseSigns(
@@ -286,11 +294,11 @@ def _collapse(
     )
 
 
-def _labels(labels: Labels | None, found: Survey) -> LabelInformation | None:
+def _labels(labels: Labels | None, found: Survey, options: Options) -> LabelInformation | None:
     if labels is None:
         return None
     counts = torch.bincount(labels.codes.cpu(), minlength=len(labels.classes))
-    return label_information(labels.classes, counts.tolist(), found)
+    return label_information(labels.classes, counts.tolist(), found, options)
 
 
 def _estimators(found: Survey) -> dict[str, EstimatorResult]:

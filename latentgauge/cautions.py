@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 
 from latentgauge.measures.dimensions import named
+from latentgauge.measures.slices import FEWEST_UNITS
 from latentgauge.measures.survey import Survey
 from latentgauge.measures.units import effective_units
 from latentgauge.posterior import Posterior
-from latentgauge.report import Warning
+from latentgauge.report import LabelInformation, Warning
 
 FEW_ROWS = 100
 ROWS_PER_DIMENSION = 2
@@ -27,6 +28,33 @@ def cautions(posterior: Posterior, found: Survey) -> tuple[Warning, ...]:
         *_rows(posterior, found),
         *_conflicts(found),
     )
+
+
+def class_cautions(labels: LabelInformation | None) -> tuple[Warning, ...]:
+    """Classes that have no slice, or an empty one."""
+    if labels is None:
+        return ()
+    few = [f"{x.name} ({x.n})" for x in labels.slices if x.kl is None]
+    out = []
+    if few:
+        out.append(
+            Warning(
+                code="few_rows",
+                message=f"fewer than {FEWEST_UNITS:g} independent rows in {len(few)} classes, "
+                f"which are not measured alone: {named(few)}",
+                where="labels.slices",
+            )
+        )
+    if len(labels.classes) > len(labels.slices):
+        out.append(
+            Warning(
+                code="not_measured",
+                message=f"{len(labels.classes)} classes: the biggest {len(labels.slices)} are "
+                "measured alone",
+                where="labels.slices",
+            )
+        )
+    return tuple(out)
 
 
 def _outputs(posterior: Posterior) -> Iterator[Warning]:

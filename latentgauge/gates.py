@@ -277,7 +277,7 @@ def _judge_one(gate: Gate, report: Report) -> GateResult:
             outcome="inconclusive",
             observed="null",
             wanted=wanted,
-            reason=_missing(gate),
+            reason=_missing(gate, report),
             decide="post what it is measured from",
         )
     if gate.kind in ("word", "boolean"):
@@ -320,8 +320,8 @@ def _lookup(gate: Gate, report: Report) -> Any:
     return seen
 
 
-def _missing(gate: Gate) -> str:
-    if gate.steps[0] == "labels":
+def _missing(gate: Gate, report: Report) -> str:
+    if gate.steps[0] == "labels" and report.labels is None:
         return "the data set came without labels y"
     return "the report gives no figure here: it knows bounds only, or was not given the input"
 

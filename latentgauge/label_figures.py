@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from latentgauge.estimates import bounded, estimated, exact, of_dataset
-from latentgauge.measures.intervals import Interval, label_interval
+from latentgauge.measures import slices as measured
+from latentgauge.measures.dimensions import collapse_verdict, named, state
+from latentgauge.measures.intervals import UNKNOWN, Interval, label_interval, within_latents
 from latentgauge.measures.labels import LabelBounds
 from latentgauge.measures.marginals import INFLATION
+from latentgauge.measures.slices import biggest
 from latentgauge.measures.survey import Survey
 from latentgauge.measures.units import Mean
-from latentgauge.report import Bottleneck, Estimate, LabelDimension, LabelInformation
+from latentgauge.options import Options
+from latentgauge.report import Bottleneck, Estimate, LabelDimension, LabelInformation, Slice
 
 
 def label_information(
-    classes: tuple[str, ...], counts: list[int], found: Survey
+    classes: tuple[str, ...], counts: list[int], found: Survey, options: Options
 ) -> LabelInformation | None:
     """The section; None where the rows came without labels."""
     told, bounds = found.label_information, found.labels
@@ -31,6 +35,7 @@ def label_information(
         fraction=_fraction(told, bounds.entropy),
         bottleneck=Bottleneck(rate=bounded(found.information), relevance=relevance),
         per_dimension=_per_dimension(bounds, found),
+        slices=_slices(classes, counts, found, options.active_threshold),
     )
 
 
@@ -58,6 +63,55 @@ def _per_dimension(bounds: LabelBounds, found: Survey) -> list[LabelDimension]:
             )
         )
     return out
+
+
+def _slices(
+    classes: tuple[str, ...], counts: list[int], found: Survey, threshold: float
+) -> list[Slice]:
+    """The classes that are shown: all, or the biggest; those with too few rows have nulls."""
+    done = {x.klass: x for x in found.slices}
+    return [
+        _slice(done[c], classes[c], counts[c], found, threshold)
+        if c in done
+        else _unmeasured(c, classes[c], counts[c])
+        for c in biggest(counts)
+    ]
+
+
+def _unmeasured(index: int, name: str, n: int) -> Slice:
+    nulls = dict.fromkeys(Slice.model_fields.keys() - {"index", "name", "n"})
+    return Slice.model_validate({"index": index, "name": name, "n": n, **nulls})
+
+
+def _slice(part: measured.Slice, name: str, n: int, found: Survey, threshold: float) -> Slice:
+    information = within_latents(part.information if found.joint_known else UNKNOWN, part.alone)
+    states = [
+        state(interval.lower or 0.0, interval.upper, divergence, threshold=threshold)
+        for interval, divergence in zip(part.alone, part.divergences.tolist(), strict=True)
+    ]
+    return Slice(
+        index=part.klass,
+        name=name,
+        n=n,
+        ceiling=part.ceiling,
+        saturated=part.saturated if found.joint_known else None,
+        kl=estimated(part.kl, part.quantile, floor=0.0),
+        mutual_information=bounded(information),
+        active=states.count("active"),
+        undecided=states.count("undecided"),
+        collapse=collapse_verdict(states, information.upper),
+        dimensions=[j for j, s in enumerate(states) if s in ("collapsed", "off-prior")],
+    )
+
+
+def class_reasons(labels: LabelInformation | None) -> list[str]:
+    """Classes within which the whole code is collapsed, in a sentence."""
+    done = [] if labels is None else [x for x in labels.slices if x.collapse is not None]
+    dead = [x.name for x in done if x.collapse == "full"]
+    if not dead:
+        return []
+    told = f"within {len(dead)} of {len(done)} classes the code tells one row from another in no"
+    return [f"{told} dimension: {named(dead)}"]
 
 
 def _fraction(information: Interval, entropy: float) -> Estimate:

@@ -188,6 +188,26 @@ class LabelDimension(_Part):
     dataset_mutual_information: Nats = Field(description="I_N(z_j;Y), exact for this data set.")
 
 
+class Slice(_Part):
+    """One class as a population of its own: what z tells of x among the rows of this class."""
+
+    index: int = Field(description="Of the class, into `classes`.")
+    name: str
+    n: int = Field(description="Rows of the class.")
+    ceiling: NatsNumber | None = Field(description="Entropy over the class's distinct rows.")
+    saturated: bool | None = Field(
+        description="I_N of the class is within 0.5 nats of its ceiling; null where unknown."
+    )
+    kl: Nats | None = Field(description="E KL(q(z|x) || p(z)) over the class.")
+    mutual_information: Nats | None = Field(description="Population I(X;Z) within the class.")
+    active: int | None = Field(description="Dimensions with I_j in the class above the threshold.")
+    undecided: int | None = Field(description="Dimensions whose interval contains it.")
+    collapse: Literal["none", "partial", "full", "undecided"] | None
+    dimensions: list[int] | None = Field(
+        description="Dimensions that are collapsed or off-prior within the class."
+    )
+
+
 class LabelInformation(_Part):
     classes: list[str] = Field(description="Name of each class.")
     counts: list[int]
@@ -204,6 +224,10 @@ class LabelInformation(_Part):
     fraction: Estimate = Field(description="Population I(Z;Y) / entropy, at most 1.")
     bottleneck: Bottleneck
     per_dimension: list[LabelDimension]
+    slices: list[Slice] = Field(
+        description="Each class alone, in the order of `classes`; nulls where its rows are too "
+        "few. With many classes the biggest 50."
+    )
 
 
 class EstimatorResult(_Part):

@@ -12,6 +12,7 @@ import torch
 from latentgauge.analysis import Labels, Subject, analyse
 from latentgauge.cautions import cautions
 from latentgauge.errors import ShapeMismatch
+from latentgauge.gates import judge, parse_gates
 from latentgauge.measures.intervals import Interval
 from latentgauge.measures.survey import survey
 from latentgauge.options import Options
@@ -198,6 +199,64 @@ def test_a_single_class_has_no_fraction():
     labels = _report(normal(50, 2, seed=10), torch.zeros(50, 2), y=torch.zeros(50)).labels
     assert (labels.entropy, labels.mutual_information.upper) == (0.0, 0.0)
     assert labels.fraction.lower is None
+
+
+def test_a_report_says_which_class_alone_is_dead():
+    y = torch.arange(1200) % 4
+    mu = normal(1200, 2, seed=40) + y[:, None]
+    logvar = torch.full_like(mu, -2.0)
+    mu[y == 2], logvar[y == 2] = 0.0, 0.0
+    report = _report(mu, logvar, y=y)
+    assert report.collapse.verdict == "none"
+    assert report.collapse.reasons[-1] == (
+        "within 1 of 4 classes the code tells one row from another in no dimension: class 2"
+    )
+    slices = report.labels.slices
+    assert [x.collapse for x in slices] == ["none", "none", "full", "none"]
+    assert [x.active for x in slices] == [2, 2, 0, 2]
+    assert slices[2].dimensions == [0, 1]
+    assert (slices[2].index, slices[2].name, slices[2].n) == (2, "class 2", 300)
+    assert slices[2].ceiling == pytest.approx(math.log(300))
+    gates = parse_gates(["labels.slices[2].collapse != full", "labels.slices[0].active >= 2"])
+    assert [gate.outcome for gate in judge(gates, report).gates] == ["fail", "pass"]
+    few = parse_gates(["labels.slices[1].mutual_information <= 0.5 bits"])
+    assert judge(few, report).outcome == "fail"
+    _adds_up(report)
+
+
+def test_a_class_that_is_one_point_off_the_prior_counts_as_collapsed_within():
+    y = torch.arange(300) % 3
+    mu = 5.0 * y[:, None].double()
+    report = _report(mu, torch.zeros_like(mu), y=y)
+    assert [x.collapse for x in report.labels.slices] == ["full"] * 3
+    assert report.collapse.verdict == "none"
+    assert "within 3 of 3 classes" in report.collapse.reasons[-1]
+
+
+def test_classes_of_few_rows_and_beyond_fifty_are_said():
+    y = torch.cat([torch.arange(60).repeat_interleave(21), torch.full((5,), 60.0)])
+    report = _report(normal(1265, 1, seed=41), torch.zeros(1265, 1), y=y)
+    assert len(report.labels.slices) == 50
+    assert "not_measured" in _codes(report)
+    y = torch.cat([torch.zeros(200), torch.ones(7)])
+    report = _report(normal(207, 1, seed=42), torch.zeros(207, 1), y=y)
+    assert report.labels.slices[1].kl is None
+    assert report.labels.slices[1].n == 7
+    said = [x for x in report.warnings if x.where == "labels.slices"]
+    assert [x.code for x in said] == ["few_rows"]
+    assert "class 1 (7)" in said[0].message
+    (gate,) = judge(parse_gates(["labels.slices[1].kl >= 0"]), report).gates
+    assert gate.outcome == "inconclusive"
+    assert "gives no figure here" in gate.reason
+
+
+def test_rounding_leaves_a_class_what_its_latents_know():
+    report = _report(normal(100, 2, seed=27), torch.full((100, 2), -80.0), y=torch.arange(100) % 2)
+    within = report.labels.slices[0]
+    assert within.mutual_information.upper is None
+    assert within.mutual_information.lower > 2.0
+    assert within.saturated is None
+    assert report.labels.lower_bound.value is None
 
 
 def _duplicates() -> tuple[torch.Tensor, torch.Tensor]:

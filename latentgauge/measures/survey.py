@@ -34,7 +34,8 @@ from latentgauge.measures.labels import (
     most_draws,
 )
 from latentgauge.measures.marginals import INFLATION, Marginal, marginals
-from latentgauge.measures.pairs import Tick, silent
+from latentgauge.measures.pairs import Tick, part, silent
+from latentgauge.measures.slices import Coded, Slice, class_slices, sliced_classes
 from latentgauge.measures.units import (
     entropy_of_counts,
     fold_of_rows,
@@ -83,6 +84,7 @@ class Survey:
     labels: LabelBounds | None
     label_information: Interval | None
     labels_by_latent: tuple[LatentLabels, ...]
+    slices: tuple[Slice, ...]
     ceiling: float
     seconds: Mapping[str, float]
 
@@ -140,12 +142,30 @@ def survey(
     stage = clock.stage("labels", 0.9, 1.0)
     labels: LabelBounds | None = None
     by_latent: tuple[LatentLabels, ...] = ()
+    slices: tuple[Slice, ...] = ()
     if classes is not None:
         belong = {"classes": classes, "units": units, "folds": folds}
         labels = label_bounds(table, draws, sums, parts, **belong)
         some = every.some(most_draws(classes), generator=generator)
+        chosen = sliced_classes(classes, units)
         by_latent = labels_by_latent(
-            table, some, each, classes=classes, units=units, folds=folds, tick=stage
+            table,
+            some,
+            each,
+            classes=classes,
+            units=units,
+            folds=folds,
+            slices=chosen,
+            tick=part(stage, 0, 2),
+        )
+        coded = Coded(table, draws, sums, parts, kl, **belong)
+        slices = class_slices(
+            coded,
+            by_latent,
+            chosen,
+            copies=copies,
+            confidence=confidence,
+            tick=part(stage, 1, 2),
         )
 
     t, t_drawn = (interval_quantile(confidence, u) for u in (units, units[draws.rows]))
@@ -174,6 +194,7 @@ def survey(
         labels=labels,
         label_information=told,
         labels_by_latent=by_latent,
+        slices=slices,
         ceiling=ceiling(copies, len(mu)),
         seconds=clock.seconds(),
     )

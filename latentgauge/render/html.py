@@ -11,6 +11,7 @@ from math import ceil, floor, log10
 from latentgauge.gates import Verdict
 from latentgauge.render.words import (
     OUTCOMES,
+    SLICE_COLUMNS,
     UNIT,
     Line,
     answer,
@@ -24,6 +25,7 @@ from latentgauge.render.words import (
     label_lines,
     negative,
     number,
+    slice_rows,
     subject,
     telling,
 )
@@ -295,6 +297,16 @@ def _labels(labels: LabelInformation | None) -> Iterator[str]:
     if labels.per_dimension:
         told = _text(telling(labels, most=_MOST_TELLING))
         yield f'<p class="soft">Dimensions that tell most, I(z_j;Y): {told}</p>'
+    if labels.slices:
+        yield "<h2>Each class alone</h2>"
+        yield _table(
+            SLICE_COLUMNS,
+            (
+                (*map(_text, cells[:5]), _marked(cells[5]), *map(_text, cells[6:]))
+                for cells in slice_rows(labels, limit=_MOST_CLASSES)
+            ),
+            right=(1, 2, 6),
+        )
 
 
 def _decomposition(report: Report) -> Iterator[str]:

@@ -16,6 +16,7 @@ from rich.text import Text
 from latentgauge.gates import Verdict
 from latentgauge.render.words import (
     OUTCOMES,
+    SLICE_COLUMNS,
     UNIT,
     Line,
     class_counts,
@@ -27,6 +28,7 @@ from latentgauge.render.words import (
     label_lines,
     negative,
     number,
+    slice_rows,
     subject,
     telling,
 )
@@ -181,7 +183,21 @@ def _labels(labels: LabelInformation) -> Iterator[RenderableType]:
     yield Text(f"classes: {class_counts(labels, limit=_MOST_CLASSES)}")
     if labels.per_dimension:
         yield Text(f"dimensions that tell most: {telling(labels, most=_MOST_TELLING)}")
+    if labels.slices:
+        yield from _slices(labels)
     yield ""
+
+
+def _slices(labels: LabelInformation) -> Iterator[RenderableType]:
+    yield ""
+    yield Text(f"Each class alone, in {UNIT}", style="bold")
+    table = _table(*SLICE_COLUMNS, right=("rows", "KL", "gone"))
+    for cells in slice_rows(labels, limit=_MOST_CLASSES):
+        table.add_row(*[_styled(cell) if cell in _STYLES else Text(cell) for cell in cells])
+    yield table
+    more = len(labels.classes) - _MOST_CLASSES
+    if more > 0:
+        yield Text(f"and {more} more classes: see the JSON report")
 
 
 def _warnings(report: Report) -> Iterator[RenderableType]:

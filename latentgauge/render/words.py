@@ -15,6 +15,7 @@ from latentgauge.report import (
     LabelDimension,
     LabelInformation,
     Report,
+    Slice,
 )
 
 UNIT = "nats"
@@ -221,6 +222,31 @@ def telling(labels: LabelInformation, *, most: int) -> str:
 
     best = sorted(labels.per_dimension, key=weight)[:most]
     return "; ".join(f"{d.index}: {interval(d.mutual_information)}" for d in best)
+
+
+SLICE_COLUMNS = ("class", "rows", "KL", "I(X;Z) within", "active", "collapse", "gone")
+
+
+def slice_rows(labels: LabelInformation, *, limit: int) -> list[tuple[str, ...]]:
+    """Cells of the classes measured alone, those with a collapse first where there are too many."""
+    order = sorted(labels.slices, key=lambda x: (x.collapse not in ("full", "partial"), -x.n))
+    kept = {x.index for x in order[:limit]}
+    return [_cells(x) for x in labels.slices if x.index in kept]
+
+
+def _cells(x: Slice) -> tuple[str, ...]:
+    if x.kl is None or x.mutual_information is None:
+        return (clean(x.name), f"{x.n:,}", "too few rows", "", "", "", "")
+    undecided = f", {x.undecided} undecided" if x.undecided else ""
+    return (
+        clean(x.name),
+        f"{x.n:,}",
+        number(x.kl.value or 0.0),
+        interval(x.mutual_information) + (" saturated" if x.saturated else ""),
+        f"{x.active}{undecided}",
+        x.collapse or "",
+        f"{len(x.dimensions or ())}",
+    )
 
 
 def class_counts(labels: LabelInformation, *, limit: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from latentgauge.gates import GateResult, Verdict
 from latentgauge.options import Options
-from latentgauge.report import Estimate, Report
+from latentgauge.report import Estimate, Report, Slice
 
 HOSTILE = "<script>alert(1)</script>"
 MARKUP = "[red]x[/red]"
@@ -204,6 +204,36 @@ def labels() -> dict[str, Any]:
                 "dataset_mutual_information": measured(0.1 * index + 0.07),
             }
             for index in range(4)
+        ],
+        "slices": [
+            {
+                "index": 0,
+                "name": HOSTILE,
+                "n": 1366,
+                "ceiling": log(1366),
+                "saturated": True,
+                "kl": measured(25.0, 0.1),
+                "mutual_information": bounds(7.2, 12.5),
+                "active": 18,
+                "undecided": 1,
+                "collapse": "partial",
+                "dimensions": list(range(24, 64)),
+            },
+            {
+                "index": 1,
+                "name": MARKUP,
+                "n": 1365,
+                "ceiling": log(1365),
+                "saturated": False,
+                "kl": measured(0.001),
+                "mutual_information": bounds(0.0, 0.002),
+                "active": 0,
+                "undecided": 0,
+                "collapse": "full",
+                "dimensions": list(range(64)),
+            },
+            {"index": 2, "name": CONTROL, "n": 7}
+            | dict.fromkeys(Slice.model_fields.keys() - {"index", "name", "n"}),
         ],
     }
 

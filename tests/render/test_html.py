@@ -126,6 +126,9 @@ def test_a_page_without_gates_has_no_verdict() -> None:
 def test_labels_and_warnings_are_on_the_page_when_there_are_any() -> None:
     text = Outline(render_report(hostile())).text
     assert "on a saturated code it reads H(Y) whatever the labels mean" in text
+    assert "Each class alone" in text
+    assert "[7.2, 12.5] saturated" in text
+    assert "Dimensions that tell most, I(z_j;Y): 3: [0.3, 0.35]" in text
     assert "Warnings" in text
     assert "Warnings" not in Outline(render_report(live())).text
 

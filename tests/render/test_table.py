@@ -99,6 +99,33 @@ def test_labels_are_told_with_the_caveat_of_a_saturated_code() -> None:
     assert "dimensions that tell most: 3: [0.3, 0.35]; 2: [0.2, 0.25]; 1: " in text
 
 
+def test_each_class_alone_has_a_line() -> None:
+    text = flat(render_report(hostile(), width=200))
+    assert "1,366 25 [7.2, 12.5] saturated 18, 1 undecided partial 40" in text
+    assert "[red]x[/red] 1,365 0.001 [0, 0.002] 0 full 64" in text
+    assert "7 too few rows" in text
+
+
+def test_of_many_classes_the_collapsed_are_shown() -> None:
+    labels = hostile().labels
+    assert labels is not None
+    dead = labels.slices[1]
+    alive = [
+        labels.slices[0].model_copy(update={"index": k, "name": f"class {k}", "collapse": "none"})
+        for k in range(30)
+    ]
+    many = labels.model_copy(
+        update={
+            "classes": [f"class {k}" for k in range(31)],
+            "counts": [100] * 31,
+            "slices": [*alive, dead.model_copy(update={"index": 30, "name": "class 30"})],
+        }
+    )
+    text = flat(render_report(report(["active"], labels=many), width=200))
+    assert "class 30 1,365 0.001 [0, 0.002] 0 full 64" in text
+    assert "and 19 more classes" in text
+
+
 def test_more_classes_than_fit_are_counted() -> None:
     labels = hostile().labels
     assert labels is not None
