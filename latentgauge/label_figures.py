@@ -33,7 +33,11 @@ def label_information(
         lower_bound=_lower_bound(bounds.lower, found),
         dataset_mutual_information=of_dataset(bounds.dataset, found, ceiling=bounds.entropy),
         fraction=_fraction(told, bounds.entropy),
-        bottleneck=Bottleneck(rate=bounded(found.information), relevance=relevance),
+        bottleneck=Bottleneck(
+            rate=bounded(found.information),
+            relevance=relevance,
+            objective=_objective(told, found.information, options.beta),
+        ),
         per_dimension=_per_dimension(bounds, found),
         slices=_slices(classes, counts, found, options.active_threshold),
     )
@@ -47,6 +51,23 @@ def _lower_bound(lower: Mean, found: Survey) -> Estimate:
     return estimated(
         Mean(lower.value, None if error is None else INFLATION * error), found.quantile
     )
+
+
+def _objective(relevance: Interval, rate: Interval, beta: float | None) -> Estimate | None:
+    """I(Z;Y) - beta I(X;Z), the Lagrangian of the information bottleneck (Tishby et al. 1999).
+
+    Ends against ends, so it holds what both intervals hold.
+    """
+    if beta is None:
+        return None
+    if beta == 0.0:
+        return bounded(relevance)
+    low = high = None
+    if relevance.lower is not None and rate.upper is not None:
+        low = relevance.lower - beta * rate.upper
+    if relevance.upper is not None and rate.lower is not None:
+        high = relevance.upper - beta * rate.lower
+    return Estimate(lower=low, upper=high)
 
 
 def _per_dimension(bounds: LabelBounds, found: Survey) -> list[LabelDimension]:

@@ -82,6 +82,13 @@ class Options(BaseModel):
         allow_inf_nan=False,
         description="Variance of the mean above which a unit is active (Burda et al. 2016).",
     )
+    beta: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Weight of what the code carries: the report then has I(Z;Y) - beta I(X;Z). "
+        "null: it has none.",
+    )
     estimators: list[Literal["aggregate"]] = Field(
         default=["aggregate"], max_length=8, description="Estimators to run, by name."
     )

@@ -178,6 +178,9 @@ class Bottleneck(_Part):
 
     rate: Nats
     relevance: Nats
+    objective: Nats | None = Field(
+        description="I(Z;Y) - beta I(X;Z), bounds; null without the option beta."
+    )
 
 
 class LabelDimension(_Part):

@@ -187,6 +187,24 @@ def test_labels_are_reported_with_their_classes_and_only_when_given():
     _adds_up(report)
 
 
+def test_the_bottleneck_weighs_what_is_told_against_what_it_costs():
+    y = torch.arange(600) % 2
+    mu = normal(600, 1, seed=43) + 3.0 * y[:, None]
+    report, free, none = (
+        _report(mu, torch.zeros_like(mu), y=y, beta=beta) for beta in (0.25, 0.0, None)
+    )
+    point = report.labels.bottleneck
+    assert point.objective.lower == pytest.approx(point.relevance.lower - 0.25 * point.rate.upper)
+    assert point.objective.upper == pytest.approx(point.relevance.upper - 0.25 * point.rate.lower)
+    assert free.labels.bottleneck.objective == free.labels.bottleneck.relevance
+    assert none.labels.bottleneck.objective is None
+    (gate,) = judge(parse_gates(["labels.bottleneck.objective >= -10 nats"]), report).gates
+    assert gate.outcome == "pass"
+    alone = _report(mu, torch.zeros_like(mu), y=y, beta=1.0, units=torch.zeros(600).long())
+    assert alone.labels.bottleneck.objective.lower is None
+    assert alone.labels.bottleneck.objective.upper <= math.log(2)
+
+
 def test_meaningless_labels_read_zero_in_the_population():
     mu, logvar = independent(20.0, 10).sample(3000, seed=8)
     y = torch.randint(0, 10, (3000,), generator=torch.Generator().manual_seed(9))

@@ -55,6 +55,8 @@ def test_an_unknown_option_is_answered_with_the_nearest(name: str, near: str) ->
         ("seed", -1),
         ("confidence", 0.4),
         ("confidence", 1),
+        ("beta", -0.1),
+        ("beta", float("inf")),
         ("active_threshold", 0),
         ("active_threshold", float("inf")),
         ("estimators", ["nothing"]),

@@ -211,6 +211,12 @@ def label_lines(labels: LabelInformation) -> Iterator[Line]:
         estimate(labels.dataset_mutual_information),
         "not I(Z;Y): on a saturated code it reads H(Y) whatever the labels mean",
     )
+    if labels.bottleneck.objective is not None:
+        yield Line(
+            "I(Z;Y) - beta I(X;Z)",
+            bounds(labels.bottleneck.objective),
+            "what it tells less what it costs, at the option's beta",
+        )
 
 
 def telling(labels: LabelInformation, *, most: int) -> str:

@@ -196,7 +196,11 @@ def labels() -> dict[str, Any]:
         "lower_bound": measured(0.72, 0.01),
         "dataset_mutual_information": measured(entropy - 0.001, 0.0005),
         "fraction": bounds(0.7 / entropy, 0.9 / entropy),
-        "bottleneck": {"rate": measured(25.8, 0.02), "relevance": bounds(0.7, 0.9)},
+        "bottleneck": {
+            "rate": measured(25.8, 0.02),
+            "relevance": bounds(0.7, 0.9),
+            "objective": bounds(-2.0, -1.5),
+        },
         "per_dimension": [
             {
                 "index": index,

@@ -96,6 +96,7 @@ def test_labels_are_told_with_the_caveat_of_a_saturated_code() -> None:
     assert "Information I(Z;Y) at least 0.7, at most 0.9" in text
     assert "on a saturated code it reads H(Y) whatever the labels mean" in text
     assert "[red]x[/red] (1,365)" in text
+    assert "I(Z;Y) - beta I(X;Z) at least -2, at most -1.5" in text
     assert "dimensions that tell most: 3: [0.3, 0.35]; 2: [0.2, 0.25]; 1: " in text
 
 
