@@ -20,6 +20,7 @@ from latentgauge.estimates import bounded as _bounds
 from latentgauge.estimates import estimated as _estimate
 from latentgauge.estimates import exact as _exact
 from latentgauge.estimates import of_dataset as _of_dataset
+from latentgauge.forecasts import forecast_section
 from latentgauge.label_figures import class_reasons, label_information
 from latentgauge.measures import dimensions as used
 from latentgauge.measures.intervals import difference
@@ -65,7 +66,8 @@ class Subject:
     """What is analysed.
 
     Rows with the same number in `units` [N] depend on each other; those with the same number in
-    `copies` [N] are one row of the data, and only the ceiling of I_N asks that.
+    `copies` [N] are one row of the data, and only the ceiling of I_N asks that. `spectrum` [K]
+    holds the eigenvalues of the data's covariance, where they are known from the rows.
     """
 
     posterior: Posterior
@@ -73,6 +75,7 @@ class Subject:
     labels: Labels | None = None
     units: Tensor | None = None
     copies: Tensor | None = None
+    spectrum: Tensor | None = None
     preflight: tuple[Probe, ...] = ()
     warnings: tuple[Warning, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
@@ -153,6 +156,7 @@ def _report(
     kl = mean_over_units(found.kl.sum(dim=1), found.units)
     information = _bounds(found.information)
     labels = _labels(subject.labels, found, options)
+    active = _active_dimensions(posterior, dimensions, options)
     return Report(
         latentgauge_version=__version__,
         estimator_version=ESTIMATOR_VERSION,
@@ -172,10 +176,11 @@ def _report(
         marginal_kl=_bounds(found.marginal_kl),
         dataset_information=_dataset_information(found),
         dataset_decomposition=_decomposition(found),
-        active_dimensions=_active_dimensions(posterior, dimensions, options),
+        active_dimensions=active,
         dimensions=dimensions,
         collapse=_collapse(posterior, found, dimensions, options.active_threshold, labels),
         labels=labels,
+        forecast=forecast_section(subject.spectrum, options, active=active, d=posterior.d),
         estimators=_estimators(found),
         warnings=[*subject.warnings, *cautions(posterior, found), *class_cautions(labels)],
         preflight=list(subject.preflight),

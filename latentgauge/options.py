@@ -6,10 +6,22 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from latentgauge.errors import InvalidOption, UnknownOption
 
+# Ratios of weights and variances within these stay in float64's range.
+_LEAST, _MOST = 1e-100, 1e100
+Variance = Annotated[FiniteFloat, Field(ge=0, le=_MOST)]
 Channels = FiniteFloat | Annotated[list[FiniteFloat], Field(max_length=4096)]
 
 
@@ -85,13 +97,40 @@ class Options(BaseModel):
     beta: float | None = Field(
         default=None,
         ge=0,
+        le=_MOST,
         allow_inf_nan=False,
-        description="Weight of what the code carries: the report then has I(Z;Y) - beta I(X;Z). "
-        "null: it has none.",
+        description="Weight of what the code carries: the report then has I(Z;Y) - beta I(X;Z), "
+        "and the forecast is of an objective that weighs its KL by beta. null: the first is left "
+        "out, the second takes 1.",
+    )
+    spectrum: Annotated[list[Variance], Field(min_length=1, max_length=4096)] | None = Field(
+        default=None,
+        description="Eigenvalues of the data's covariance, for the forecast. null: those of the "
+        "rows, where they have at most 1024 columns.",
+    )
+    decoder_variance: float | None = Field(
+        default=None,
+        ge=_LEAST,
+        le=_MOST,
+        allow_inf_nan=False,
+        validate_default=True,
+        description="Variance s^2 of a Gaussian decoder, above 0: the report then forecasts which "
+        "latents a linear VAE would keep. It needs a beta above 0, and spectrum needs it. null: "
+        "no forecast.",
     )
     estimators: list[Literal["aggregate"]] = Field(
         default=["aggregate"], max_length=8, description="Estimators to run, by name."
     )
+
+    @field_validator("decoder_variance")
+    @classmethod
+    def _has_what_it_needs(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is None and info.data.get("spectrum") is not None:
+            raise ValueError("spectrum is given without it, and is of no use then")
+        beta = info.data.get("beta")
+        if value is not None and beta is not None and beta < _LEAST:
+            raise ValueError("beta is 0 or next to it, and a KL without weight bounds no latent")
+        return value
 
 
 def parse_options(given: Mapping[str, Any]) -> Options:

@@ -233,6 +233,37 @@ class LabelInformation(_Part):
     )
 
 
+class ForecastLatent(_Part):
+    """One direction of the data as a latent of a linear VAE."""
+
+    index: int = Field(description="Of the eigenvalue, in the spectrum's order.")
+    eigenvalue: FiniteFloat
+    alive: bool
+    information: NatsNumber = Field(description="I_j = KL_j; 0 where it is not alive.")
+    beta_limit: FiniteFloat = Field(
+        description="Alive for any beta below this, at this decoder variance."
+    )
+    variance_limit: FiniteFloat = Field(
+        description="Alive for any decoder variance below this, at this beta."
+    )
+
+
+class Forecast(_Part):
+    """What a linear VAE at its optimum would keep: exact for it, a yardstick for others."""
+
+    decoder_variance: FiniteFloat
+    beta: FiniteFloat
+    spectrum: Literal["option", "rows"] = Field(description="Where the eigenvalues come from.")
+    above: int = Field(description="Eigenvalues above beta times the decoder variance.")
+    alive: int = Field(description="Of these, as many as there are latents.")
+    indices: list[int] = Field(description="Theirs, in the spectrum's order.")
+    total: NatsNumber = Field(description="I(X;Z) of the linear VAE.")
+    latents: list[ForecastLatent] = Field(
+        description="The largest eigenvalues, one for each latent, descending."
+    )
+    held_against: str = Field(description="The measured active dimensions beside it, in words.")
+
+
 class EstimatorResult(_Part):
     kind: Literal["bounds", "approximation"]
     bias: str = Field(description="Which way its figures lean.")
@@ -292,6 +323,7 @@ class Report(_Part):
     collapse: Collapse
     groups: list[None] = Field(default=[], description="Named latent groups: none yet.")
     labels: LabelInformation | None
+    forecast: Forecast | None = Field(description="Null without the option decoder_variance.")
     factors: None = None
     decoder: None = None
     estimators: dict[str, EstimatorResult] = Field(description="Those that ran, by name.")

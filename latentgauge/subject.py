@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from latentgauge.analysis import Labels, Subject
 from latentgauge.datasets.rows import Dataset, Units, name_rows, value_range, warnings_of
+from latentgauge.datasets.spectrum import MOST_COLUMNS, row_spectrum
 from latentgauge.encoded import Encoded
 from latentgauge.errors import NonFiniteOutput, WrongOutput
+from latentgauge.feed import scaling
 from latentgauge.options import Options
 from latentgauge.posterior import Posterior
 from latentgauge.report import (
@@ -45,6 +48,9 @@ def encoded_subject(
     """
     units = Units.of_rows(dataset.x, group=dataset.group)
     warnings = (*warnings_of(dataset, options), *units.warnings("dataset.x"))
+    spectrum = None
+    if options.decoder_variance is not None and options.spectrum is None:
+        spectrum = row_spectrum(dataset.x, scaling(dataset.x, options), seed=options.seed)
     return Subject(
         posterior=_posterior_of_rows(dataset, encoded, options, warnings),
         inputs=Inputs(
@@ -68,8 +74,9 @@ def encoded_subject(
         labels=_labels(dataset),
         units=None if units.of_row is None else torch.from_numpy(units.of_row),
         copies=torch.from_numpy(units.copies),
+        spectrum=spectrum,
         preflight=encoded.probes,
-        warnings=warnings,
+        warnings=(*warnings, *_without_spectrum(options, spectrum)),
         timings=dict(timings),
     )
 
@@ -107,8 +114,22 @@ def table_subject(
         units=None if units.of_row is None else torch.from_numpy(units.of_row),
         copies=torch.from_numpy(units.copies),
         preflight=(probe,),
-        warnings=units.warnings("posterior"),
+        warnings=(*units.warnings("posterior"), *_without_spectrum(options, None)),
         timings=dict(timings),
+    )
+
+
+def _without_spectrum(options: Options, spectrum: Tensor | None) -> tuple[Warning, ...]:
+    """A decoder variance that forecasts nothing."""
+    if options.decoder_variance is None or options.spectrum is not None or spectrum is not None:
+        return ()
+    return (
+        Warning(
+            code="not_measured",
+            message="no forecast: the spectrum is known from 2 rows of at most "
+            f"{MOST_COLUMNS} columns on; give the option spectrum",
+            where="forecast",
+        ),
     )
 
 

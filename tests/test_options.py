@@ -57,6 +57,11 @@ def test_an_unknown_option_is_answered_with_the_nearest(name: str, near: str) ->
         ("confidence", 1),
         ("beta", -0.1),
         ("beta", float("inf")),
+        ("decoder_variance", 0),
+        ("decoder_variance", float("nan")),
+        ("spectrum", []),
+        ("spectrum", [1.0, -1.0]),
+        ("spectrum", [1.0] * 4097),
         ("active_threshold", 0),
         ("active_threshold", float("inf")),
         ("estimators", ["nothing"]),
@@ -70,7 +75,23 @@ def test_a_value_that_an_option_cannot_have_is_said_with_what_it_takes(
     with pytest.raises(InvalidOption, match=f"option '{name}'") as caught:
         parse_options({name: value})
     assert caught.value.expected == Options.model_fields[name].description
-    assert caught.value.got == repr(value)
+    assert caught.value.got == repr(value)[:200]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"spectrum": [2.0, 1.0]}, "spectrum is given without it"),
+        ({"decoder_variance": 1.0, "beta": 0.0}, "a KL without weight bounds no latent"),
+    ],
+)
+def test_a_forecast_needs_a_decoder_variance_and_a_weight(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidOption, match="option 'decoder_variance'") as caught:
+        parse_options(given)
+    assert says in str(caught.value)
+    assert "It needs a beta above 0" in caught.value.expected
+    both = {"spectrum": [2.0, 1.0], "decoder_variance": 0.5, "beta": 2.0}
+    assert parse_options(both).spectrum == [2.0, 1.0]
 
 
 def test_every_option_is_described() -> None:

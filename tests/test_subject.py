@@ -54,6 +54,14 @@ def test_a_rare_label_reads_all_of_its_entropy(tmp_path: Path) -> None:
     assert holds(report.labels.mutual_information, entropy)
     assert report.labels.mutual_information.lower is not None
     assert report.labels.mutual_information.lower >= 0.7 * entropy
+    # I(Z;Y) <= min(H(Y), I(X;Z)), and the same of the one latent.
+    (latent,) = report.labels.per_dimension
+    assert holds(latent.mutual_information, entropy)
+    for told in (report.labels.mutual_information, latent.mutual_information):
+        assert told.upper is not None
+        assert report.mutual_information.upper is not None
+        assert told.upper <= report.mutual_information.upper
+    assert [x.n for x in report.labels.slices] == [n - positives, positives]
 
 
 def test_every_row_twice_still_holds_the_truth_and_is_said(tmp_path: Path) -> None:
@@ -154,6 +162,62 @@ def test_absurd_outputs_of_unscaled_bytes_name_the_range_that_was_seen(tmp_path:
         encoder, data, options=Options(input_scale=255), progress=lambda *_: None
     )
     assert report.n == 50
+
+
+def test_a_forecast_takes_the_spectrum_of_the_rows_as_they_go_in(tmp_path: Path) -> None:
+    encoder, data = tmp_path / "e", tmp_path / "d"
+    scales = np.array([4.0, 2.0, 1.5, 0.5, 0.2, 0.1], np.float32) ** 0.5
+    encoder.write_bytes(scripted(Linear()))
+    data.write_bytes(npz(x=10 * scales * rows(2000)))
+    report = analyse_files(
+        encoder,
+        data,
+        options=Options(input_scale=10, decoder_variance=1.0, beta=1.2),
+        progress=lambda *_: None,
+    )
+    told = report.forecast
+    assert told is not None
+    assert (told.spectrum, told.beta, told.above, told.alive) == ("rows", 1.2, 3, 3)
+    assert told.indices == [0, 1, 2]
+    assert [x.eigenvalue for x in told.latents] == pytest.approx(
+        (scales**2)[: report.d].tolist(), rel=0.15
+    )
+    assert told.total == pytest.approx(0.5 * np.log(12.0 / 1.2**3), abs=0.1)
+    assert told.held_against.startswith(f"a linear VAE would keep 3 of {report.d} latents")
+
+
+def test_a_table_has_a_forecast_where_the_spectrum_is_given(tmp_path: Path) -> None:
+    # The optimum for these eigenvalues: Var(z|x) = s^2 / lambda, q(z) = N(0, 1).
+    eigenvalues = np.array([0.5, 4.0, 2.0])
+    variance = np.minimum(1 / eigenvalues, 1)
+    mu = np.random.default_rng(3).normal(size=(3000, 3)) * np.sqrt(1 - variance)
+    table = npz(mu=mu, variance=np.tile(variance, (3000, 1)))
+    report = analysed(tmp_path, table, spectrum=[0.5, 4.0, 2.0, 0.1], decoder_variance=1.0)
+    told = report.forecast
+    assert told is not None
+    assert (told.spectrum, told.indices, told.above) == ("option", [1, 2], 2)
+    assert [x.index for x in told.latents] == [1, 2, 0]
+    dead = told.latents[-1]
+    assert (dead.alive, dead.information) == (False, 0.0)
+    assert (dead.beta_limit, dead.variance_limit) == (0.5, 0.5)
+    assert told.held_against.endswith("2 are active: as many as the data would bear")
+    assert holds(report.mutual_information, told.total)
+    more = analysed(tmp_path, table, spectrum=[4.0, 2.0, 1.5], decoder_variance=1.0).forecast
+    less = analysed(tmp_path, table, spectrum=[4.0], decoder_variance=1.0).forecast
+    assert more is not None
+    assert more.held_against.endswith("the data would bear more")
+    assert less is not None
+    assert less.held_against.endswith("makes more of the data than its linear part")
+
+
+def test_a_forecast_without_a_spectrum_is_said_to_be_missing(tmp_path: Path) -> None:
+    table = npz(mu=np.zeros((50, 2)), logvar=np.zeros((50, 2)))
+    report = analysed(tmp_path, table, decoder_variance=1.0)
+    assert report.forecast is None
+    said = [w.message for w in report.warnings if w.where == "forecast"]
+    assert len(said) == 1
+    assert "give the option spectrum" in said[0]
+    assert analysed(tmp_path, table).forecast is None
 
 
 def test_infinite_outputs_are_named_by_their_row_in_the_file(tmp_path: Path) -> None:

@@ -117,7 +117,15 @@ def headline(report: Report) -> list[Line]:
         ),
         Line("Active dimensions", _active(report), _active_note(report)),
         Line("Collapse", report.collapse.verdict, _states(report)),
+        *_forecast(report),
     ]
+
+
+def _forecast(report: Report) -> Iterator[Line]:
+    told = report.forecast
+    if told is not None:
+        value = f"{told.alive} alive, {number(told.total)} {UNIT}"
+        yield Line("Linear forecast", value, told.held_against)
 
 
 def _ceiling(report: Report) -> str:

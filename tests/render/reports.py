@@ -136,6 +136,7 @@ def report(
             },
         },
         "labels": None,
+        "forecast": None,
         "estimators": {"aggregate": {"kind": "bounds", "bias": "none known", "ceiling": None}},
         "warnings": [],
         "preflight": [{"probe": "deterministic", "passed": True, "detail": "3 runs are equal"}],
@@ -183,7 +184,31 @@ def hostile() -> Report:
         dimensions=dimensions,
         warnings=[{"code": "saturated", "message": f"{HOSTILE} {CONTROL}", "where": MARKUP}],
         labels=labels(),
+        forecast=forecast(),
     )
+
+
+def forecast() -> dict[str, Any]:
+    return {
+        "decoder_variance": 1.0,
+        "beta": 1.0,
+        "spectrum": "option",
+        "above": 1,
+        "alive": 1,
+        "indices": [0],
+        "total": 0.6931,
+        "latents": [
+            {
+                "index": 0,
+                "eigenvalue": 4.0,
+                "alive": True,
+                "information": 0.6931,
+                "beta_limit": 4.0,
+                "variance_limit": 4.0,
+            }
+        ],
+        "held_against": "a linear VAE would keep 1 of 64 latents; 20 to 24 are active",
+    }
 
 
 def labels() -> dict[str, Any]:

@@ -100,6 +100,12 @@ def test_labels_are_told_with_the_caveat_of_a_saturated_code() -> None:
     assert "dimensions that tell most: 3: [0.3, 0.35]; 2: [0.2, 0.25]; 1: " in text
 
 
+def test_a_forecast_stands_beside_the_collapse() -> None:
+    text = flat(render_report(hostile(), width=200))
+    assert "Linear forecast 1 alive, 0.6931 nats a linear VAE would keep 1 of 64" in text
+    assert "Linear forecast" not in render_report(live())
+
+
 def test_each_class_alone_has_a_line() -> None:
     text = flat(render_report(hostile(), width=200))
     assert "1,366 25 [7.2, 12.5] saturated 18, 1 undecided partial 40" in text
