@@ -35,6 +35,8 @@ _EXPRESSION = re.compile(
 _NUMBER = re.compile(r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-z]*)")
 _STEP = re.compile(r"\.?(\w+)|\[(\d+)\]")
 _MAX_LENGTH = 200
+# Counts of active dimensions, which undecided ones may still raise.
+_COUNT = re.compile(r"active_dimensions\.count|labels\.slices\.\d+\.active")
 _OPERATORS: dict[Kind, frozenset[str]] = {
     "estimate": frozenset({">=", ">", "<=", "<"}),
     "count": frozenset({">=", ">", "<=", "<", "==", "!="}),
@@ -167,7 +169,7 @@ def _unit(note: Any) -> str:
 
 
 def _kind(expression: str, steps: tuple[str | int, ...], annotation: Any) -> Kind:
-    if steps == ("active_dimensions", "count"):
+    if _COUNT.fullmatch(".".join(map(str, steps))):
         return "count"
     if {"lower", "upper"} <= _fields(annotation).keys():
         return "estimate"
@@ -348,8 +350,24 @@ def _ends(gate: Gate, seen: Any, report: Report) -> tuple[float, float]:
         upper = math.inf if seen.upper is None else seen.upper
         return lower, upper
     if gate.kind == "count":
-        return float(seen), float(seen + report.active_dimensions.undecided)
+        return float(seen), float(seen + _undecided(gate, report))
     return float(seen), float(seen)
+
+
+def _population(gate: Gate, report: Report) -> tuple[int, float]:
+    """Rows, and the most that a lower bound can read, of the whole or of the gate's class."""
+    if gate.steps[:2] == ("labels", "slices") and report.labels is not None:
+        part = report.labels.slices[int(gate.steps[2])]
+        return part.n, math.inf if part.ceiling is None else part.ceiling
+    return report.n, report.dataset_information.ceiling
+
+
+def _undecided(gate: Gate, report: Report) -> int:
+    """Dimensions that may yet join the count, of the whole code or of one class."""
+    if gate.steps[0] == "active_dimensions":
+        return report.active_dimensions.undecided
+    assert report.labels is not None
+    return report.labels.slices[int(gate.steps[2])].undecided or 0
 
 
 def _compare(operator: str, lower: float, upper: float, threshold: float) -> Outcome:
@@ -377,14 +395,14 @@ def _decide(gate: Gate, seen: Any, report: Report) -> str:
     """What would decide an inconclusive gate, by its cause."""
     if gate.kind == "count":
         return "more rows narrow the intervals of the undecided dimensions"
+    n, ceiling = _population(gate, report)
     if isinstance(seen, Estimate) and seen.value is not None and seen.standard_error:
         z = NormalDist().inv_cdf(0.5 + report.confidence / 2)
         margin = abs(seen.value - gate.threshold)
         if margin > 0:
-            rows = report.n * max(1.0, (z * seen.standard_error / margin) ** 2)
+            rows = n * max(1.0, (z * seen.standard_error / margin) ** 2)
             return f"about {rows:.2g} rows, if the value stays where it is"
         return "the value is the threshold itself: no number of rows decides"
-    ceiling = report.dataset_information.ceiling
     if gate.operator in (">=", ">") and gate.threshold > ceiling:
         if gate.threshold > 40:  # e^40 rows are more than any data set has
             return "no data set is large enough for a lower bound this high"

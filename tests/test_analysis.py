@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy import integrate, stats
 
 from latentgauge.analysis import Labels, Subject, analyse
 from latentgauge.cautions import cautions
@@ -81,6 +82,7 @@ def test_a_nearly_collapsed_code_has_a_narrow_interval():
     low, high = report.mutual_information.lower, report.mutual_information.upper
     assert low <= 0.0016 <= high
     assert high - low < 0.02
+    assert all(x.mutual_information.upper <= 0.01 for x in report.dimensions)
     assert (report.active_dimensions.count, report.collapse.verdict) == (0, "full")
     _adds_up(report)
 
@@ -106,6 +108,63 @@ def test_kl_without_information_is_off_prior():
     assert report.collapse.verdict == "full"
     assert not report.collapse.textbook_rule
     assert any("not the prior" in reason for reason in report.collapse.reasons)
+
+
+def test_a_quiet_latent_is_active_where_its_variance_says_that_it_is_not():
+    mu = math.sqrt(0.005) * normal(2000, 2, seed=44)
+    mu[:, 1] = 0.0
+    logvar = torch.tensor([2 * math.log(1e-3), 0.0], dtype=F64).expand(2000, 2)
+    report = _report(mu, logvar)
+    quiet, dead = report.dimensions
+    assert (quiet.state, dead.state) == ("active", "collapsed")
+    assert quiet.mutual_information.lower <= 4.2588 <= quiet.mutual_information.upper
+    assert quiet.variance_of_mean < 0.01
+    assert report.active_dimensions.by_variance_of_mean == 0
+    assert report.collapse.verdict == "partial"
+
+
+def test_an_encoder_that_speaks_through_sigma_alone_is_active():
+    wide = torch.arange(2000) % 2 == 0
+    logvar = torch.where(wide, 0.0, 2 * math.log(0.1))[:, None].double()
+    report = _report(torch.zeros(2000, 1), logvar)
+    (latent,) = report.dimensions
+
+    def integrand(z: float) -> float:
+        q = 0.5 * (stats.norm.pdf(z) + stats.norm.pdf(z, scale=0.1))
+        return -q * math.log(q)
+
+    entropy = 2 * integrate.quad(integrand, 0, 12, points=[0.5])[0]
+    truth = entropy - 0.5 * (1 + math.log(2 * math.pi)) - 0.5 * math.log(0.1)
+    assert truth == pytest.approx(0.433, abs=5e-4)
+    assert latent.mutual_information.value == pytest.approx(truth, abs=1e-4)
+    assert latent.mutual_information.lower <= truth <= latent.mutual_information.upper
+    assert latent.state == "active"
+    assert report.active_dimensions.by_variance_of_mean == 0
+    assert report.active_dimensions.types.mixed == [0]
+    assert report.collapse.verdict == "none"
+
+
+def test_the_textbook_rule_and_the_curve_stand_beside_the_states():
+    # Six of ten latents are the prior; the mean variance is far from .01.
+    mu, logvar = normal(1000, 10, seed=45), torch.full((1000, 10), -1.0, dtype=F64)
+    mu[:, 4:], logvar[:, 4:] = 0.0, 0.0
+    report = _report(mu, logvar)
+    assert report.collapse.verdict == "partial"
+    assert not report.collapse.textbook_rule
+    assert report.collapse.dimensions == [4, 5, 6, 7, 8, 9]
+    curve = report.active_dimensions.lucas_curve
+    assert curve.delta == 0.01
+    assert [p.collapsed for p in curve.points if p.epsilon < 0.1] == [6] * 10
+    assert report.collapse.signs.mean_variance_of_mean == pytest.approx(0.4, abs=0.05)
+    assert any(reason.startswith("6 of 10 dimensions") for reason in report.collapse.reasons)
+
+
+def test_a_latent_near_the_threshold_is_undecided_and_so_is_its_code():
+    # I_j = 1/2 log(1 + .02) = .0099.
+    report = _report(math.sqrt(0.02) * normal(300, 1, seed=46), torch.zeros(300, 1))
+    assert report.dimensions[0].state == "undecided"
+    assert report.active_dimensions.undecided == 1
+    assert report.collapse.verdict == "undecided"
 
 
 def test_a_lost_second_half_is_warned_of():

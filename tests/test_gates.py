@@ -9,7 +9,7 @@ import pytest
 from latentgauge.errors import InvalidGate
 from latentgauge.gates import GateResult, Outcome, judge, parse_gates
 from latentgauge.report import Estimate, Report
-from tests.render.reports import live
+from tests.render.reports import hostile, live
 
 BITS = math.log(2)
 
@@ -87,6 +87,38 @@ def test_a_count_is_the_interval_of_decided_and_undecided(gate: str, expected: O
 def test_a_count_without_undecided_dimensions_is_a_number() -> None:
     dimensions = live().active_dimensions.model_copy(update={"count": 3, "undecided": 0})
     assert outcome("active_dimensions.count == 3", report(active_dimensions=dimensions)) == "pass"
+
+
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        ("labels.slices[0].active >= 18", "pass"),
+        ("labels.slices[0].active >= 19", "inconclusive"),
+        ("labels.slices[0].active >= 20", "fail"),
+        ("labels.slices[1].active == 0", "pass"),
+        ("labels.slices[1].collapse == full", "pass"),
+        ("labels.slices[0].collapse != full", "pass"),
+        ("labels.slices[0].saturated == false", "fail"),
+        ("labels.slices[2].active >= 1", "inconclusive"),
+        ("labels.per_dimension[3].mutual_information >= 0.25", "pass"),
+        ("labels.lower_bound >= 0.6 nats", "pass"),
+        ("labels.bottleneck.objective <= 0", "pass"),
+        ("forecast.alive == 1", "pass"),
+        ("forecast.latents[0].information < 0.9 bits", "fail"),
+    ],
+)
+def test_classes_latents_and_the_forecast_can_be_required(gate: str, expected: Outcome) -> None:
+    assert outcome(gate, hostile()) == expected
+
+
+def test_what_decides_a_gate_on_a_class_goes_by_its_own_rows() -> None:
+    found = result("labels.slices[0].mutual_information >= 12", hostile())
+    assert found.outcome == "inconclusive"
+    # The class's ceiling is log 1366 = 7.2, the whole's log 4096 = 8.3.
+    assert found.decide.startswith("at least 1.6e+05 rows")
+    assert "1.6e+05" not in result("labels.slices[0].mutual_information >= 7.21", hostile()).decide
+    kl = result("labels.slices[0].kl >= 25.1", hostile())
+    assert kl.decide.startswith("about 5.2e+03 rows")
 
 
 @pytest.mark.parametrize(
