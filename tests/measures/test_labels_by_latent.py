@@ -108,6 +108,45 @@ def test_a_class_that_the_other_folds_do_not_hold_has_no_density():
         assert not found.isnan().any()
 
 
+def test_class_frequencies_are_those_of_the_other_folds():
+    y, folds = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 0, 0])
+    expected = [[1.5, 1.5, 0.5], [2.5, 1.5, 1.5]]
+    for fold, counts in enumerate(expected):
+        share = torch.tensor(counts, dtype=F64) / sum(counts)
+        found = measure._log_frequencies(y, folds)[fold].exp()
+        assert found.tolist() == pytest.approx(share.tolist(), abs=1e-12)
+
+
+def test_smoothed_densities_are_those_of_the_other_folds():
+    n, extra = 400, measure.PRIOR_ROWS
+    mu, logvar, y = 3.0 * normal(n, seed=12), 0.5 * normal(n, seed=13), torch.arange(n) % 2
+    mu += 10.0 * y
+    folds, z = torch.arange(n) // 2 % 5, mu + normal(n, seed=14)
+    found = measure._smoothed(mu, logvar.exp(), z, classes=y, folds=folds, rows=torch.arange(n))
+    for fold in range(5):
+        mine, all_rest = folds == fold, folds != fold
+        for c in range(2):
+            rest, count = all_rest & (y == c), int((all_rest & (y == c)).sum())
+
+            def averaged(x: Tensor, rest=rest, everyone=all_rest, count=count) -> float:
+                return float((x[rest].sum() + extra * x[everyone].mean()) / (count + extra))
+
+            mean, noise = averaged(mu), averaged(logvar.exp())
+            means = [averaged(mu, all_rest & (y == k), all_rest, int((all_rest & (y == k)).sum()))
+                     for k in range(2)]  # fmt: skip
+            spread = averaged((mu - torch.tensor(means, dtype=F64)[y]).square())
+            gaussian = stats.norm.pdf(z[mine], mean, math.sqrt(spread + noise))
+            assert found[-1][mine, c].exp().tolist() == pytest.approx(gaussian, rel=1e-9, abs=0)
+            for k, h in enumerate(measure.CLASS_BANDWIDTHS):
+                centres = mean + math.sqrt(1 - h * h) * (mu[rest] - mean)
+                width = math.sqrt(h * h * spread + noise)
+                mixture = stats.norm.pdf(z[mine, None], centres, width).mean(axis=1)
+                # Linear bins and interpolation at three steps to a kernel: a few per cent.
+                assert found[k][mine, c].exp().tolist() == pytest.approx(
+                    mixture, abs=0.03 * mixture.max()
+                )
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e6])
 def test_kernel_mixtures_are_densities(scale):
     centres, y = scale * normal(500, seed=9), torch.arange(500) % 2

@@ -7,9 +7,22 @@ import math
 import pytest
 import torch
 
-from latentgauge.measures.slices import FEWEST_UNITS, MOST_SLICES, Slice, biggest, sliced_classes
+from latentgauge.measures.decomposition import kl_rows
+from latentgauge.measures.gaussian import shrunk_covariance
+from latentgauge.measures.joint import Draws, Standardised, joint_sums
+from latentgauge.measures.slices import (
+    FEWEST_UNITS,
+    MOST_SLICES,
+    Coded,
+    Slice,
+    _log_densities,
+    biggest,
+    sliced_classes,
+)
 from latentgauge.measures.survey import Survey, survey
-from tests.truth import F64, generator, independent, normal
+from latentgauge.measures.units import fold_of_rows
+from latentgauge.measures.upper_bound import BANDWIDTHS, components
+from tests.truth import F64, brute_log_q, generator, independent, normal
 
 DEAD = 7
 
@@ -104,6 +117,36 @@ def test_copies_and_units_are_kept_together_within_a_class():
         assert x.saturated
         # Had the copies seen each other, this would read log 200.
         assert x.information.upper > 15.0
+
+
+def test_densities_of_a_class_are_of_its_rows_that_have_not_seen_the_unit():
+    n, c = 200, 1
+    units, y = torch.arange(n) // 2, torch.arange(n) // 4 % 2
+    mu, logvar = normal(n, 2, seed=6) + 4.0 * y[:, None], 0.3 * normal(n, 2, seed=7)
+    source = generator(8)
+    folds = fold_of_rows(units, source)
+    table = Standardised.of(mu, logvar)
+    draws = Draws.of(table, samples=150, generator=source)
+    belong = {"units": units, "classes": y}
+    sums = joint_sums(table, draws, **belong)
+    parts = components(table, draws, sums, folds=folds, **belong)
+    coded = Coded(table, draws, sums, parts, kl_rows(mu, logvar), y, units, folds)
+    at = (y[draws.rows] == c).nonzero().flatten()
+    found = _log_densities(coded, c, at)
+    assert found.shape == (len(at), 4 + len(BANDWIDTHS))
+    log_q = brute_log_q(draws.z[at], table.mu, table.logvar)
+    for k, i in enumerate(draws.rows[at].tolist()):
+        others = (y == c) & (units != units[i])
+        expected = torch.logsumexp(log_q[k, others], dim=0) - math.log(int(others.sum()))
+        assert float(found[k, 0]) == pytest.approx(float(expected), abs=1e-9)
+        rest = (y == c) & (folds != folds[i])
+        mean, noise = table.mu[rest].mean(dim=0), table.logvar[rest].exp().mean(dim=0)
+        scale = (table.mu[rest].var(dim=0) + noise).sqrt()
+        gaussian = torch.distributions.Normal(mean, scale).log_prob(draws.z[at[k]]).sum()
+        assert float(found[k, -1]) == pytest.approx(float(gaussian), abs=1e-9)
+        full = shrunk_covariance(table.mu[rest]) + torch.diag(noise)
+        joint = torch.distributions.MultivariateNormal(mean, full).log_prob(draws.z[at[k]])
+        assert float(found[k, -2]) == pytest.approx(float(joint), abs=1e-9)
 
 
 def test_classes_of_few_independent_rows_are_left_out():
