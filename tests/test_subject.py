@@ -64,6 +64,18 @@ def test_a_rare_label_reads_all_of_its_entropy(tmp_path: Path) -> None:
     assert [x.n for x in report.labels.slices] == [n - positives, positives]
 
 
+def test_a_table_that_is_dead_for_one_class_says_which(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    y = np.arange(1500) % 10
+    mu, sigma = rng.normal(size=(1500, 2)) + y[:, None], np.full((1500, 2), 0.5)
+    mu[y == 7], sigma[y == 7] = 0, 1
+    report = analysed(tmp_path, npz(mu=mu, sigma=sigma, y=y))
+    assert report.labels is not None
+    assert [x.collapse for x in report.labels.slices] == ["none"] * 7 + ["full"] + ["none"] * 2
+    assert report.collapse.reasons[-1].endswith("no dimension: 7")
+    assert report.collapse.verdict == "none"
+
+
 def test_every_row_twice_still_holds_the_truth_and_is_said(tmp_path: Path) -> None:
     # D = 10 latents of 2 nats each: sigma^2 = 1 / (e^4 - 1).
     rng = np.random.default_rng(5)

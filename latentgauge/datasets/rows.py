@@ -20,7 +20,7 @@ _NAMED = 10  # rows that a message names before it counts the rest
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SEEDS = (np.uint64(0x243F6A8885A308D3), np.uint64(0x13198A2E03707344))
 _BLOCK = 1 << 24  # bytes of rows that are looked at together
-# A table of at most so many distinct posteriors, each on average so often, is a discrete code.
+# At most so many posteriors, each so often in a table, are a constant or a discrete code.
 _FEW_VALUES, _MANY_OF_EACH = 50, 100
 
 
@@ -214,14 +214,15 @@ class Units:
     """Which rows are copies of one another, and which are one unit (None: each is its own).
 
     Copies and rows of one group are one unit. In a posterior table that came without its rows,
-    equal posteriors are copies too, unless there are very few distinct ones and very many of
-    each: a constant posterior, or a code of a few values, says nothing of the rows behind it.
+    equal posteriors are copies too, unless there are very many of one and few such: a constant
+    posterior, of all rows or of one class, or a code of a few values, says nothing of the rows
+    behind it.
     """
 
     of_row: NDArray[np.int64] | None
     copies: NDArray[np.int64]
     repeated: int
-    together: bool = True
+    constant: int = 0
 
     @classmethod
     def of_rows(cls, x: Array, *, group: NDArray[np.int64] | None) -> Units:
@@ -232,18 +233,24 @@ class Units:
     def of_posteriors(cls, mu: Array, second: Array, *, group: NDArray[np.int64] | None) -> Units:
         copies = row_units(mu, second)
         distinct = _distinct(copies)
-        together = distinct > _FEW_VALUES or len(mu) < _MANY_OF_EACH * distinct
-        units = _with_group(copies, group) if together else group
-        return cls(units, copies, len(mu) - distinct, together)
+        often = np.bincount(copies) >= _MANY_OF_EACH
+        often &= often.sum() <= _FEW_VALUES
+        alone = often[copies]
+        units = group
+        if not alone.all():
+            apart = np.where(alone, distinct + np.arange(len(mu)), copies)
+            units = _with_group(apart, group)
+        return cls(units, copies, len(mu) - distinct, int(alone.sum()))
 
     def warnings(self, where: str) -> tuple[Warning, ...]:
         if not self.repeated:
             return ()
-        read = (
-            "are kept together and count as one"
-            if self.together
-            else "are read as draws of their own: so few distinct posteriors are a discrete code"
-        )
+        read = "are kept together and count as one"
+        if self.constant:
+            read = (
+                f"{read}, but for {self.constant} rows of a few constant posteriors, which are "
+                "read as draws of their own"
+            )
         rows = (
             "1 row is a copy of an earlier row"
             if self.repeated == 1

@@ -160,7 +160,23 @@ def test_a_table_of_few_posteriors_is_a_discrete_code(
     assert units.repeated == distinct * (times - 1)
     assert len(set(units.copies.tolist())) == distinct
     said = units.warnings("posterior")[0].message
-    assert ("kept together" if together else "a discrete code") in said
+    assert "are kept together" in said
+    assert ("read as draws of their own" in said) == (not together)
+
+
+def test_a_posterior_that_is_constant_for_one_class_is_no_copy_there() -> None:
+    mu = np.concatenate([np.zeros(120), np.arange(1.0, 41.0), np.arange(1.0, 41.0)])[:, None]
+    units = Units.of_posteriors(mu, np.ones_like(mu), group=None)
+    assert units.of_row is not None
+    assert len(set(units.of_row[:120].tolist())) == 120
+    assert units.of_row[120:160].tolist() == units.of_row[160:].tolist()
+    assert len(set(units.of_row.tolist())) == 160
+    assert (units.repeated, units.constant) == (159, 120)
+    assert "but for 120 rows of a few constant posteriors" in units.warnings("posterior")[0].message
+    group = np.arange(200) // 2
+    joined = Units.of_posteriors(mu, np.ones_like(mu), group=group).of_row
+    assert joined is not None
+    assert len(set(joined[:120].tolist())) == 60
 
 
 def test_a_discrete_code_keeps_its_groups() -> None:
