@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_origin
+from typing import get_args, get_origin
 
 from latentgauge.errors import InvalidRequest
 from latentgauge.options import Options, parse_options
@@ -40,12 +40,16 @@ def given_options(given: Mapping[str, str | None]) -> Options:
 
 
 def option_value(name: str, text: str) -> object:
-    """JSON where it is JSON, else a word, or words between commas where the option is a list."""
+    """JSON where it is JSON, else a word, or words between commas where the option is a list.
+
+    Brackets around these may be left out, as may the 0 before a point.
+    """
     try:
         return json.loads(text)
     except ValueError:
-        is_list = get_origin(Options.model_fields[name].annotation) is list
-        return [word.strip() for word in text.split(",")] if is_list else text
+        annotation = Options.model_fields[name].annotation
+        is_list = any(get_origin(a) is list for a in (annotation, *get_args(annotation)))
+        return [word.strip() for word in text.strip("[] ").split(",")] if is_list else text
 
 
 def checked_inputs(first: Path, second: Path | None) -> Inputs:

@@ -103,8 +103,10 @@ class Options(BaseModel):
         "and the forecast is of an objective that weighs its KL by beta. null: the first is left "
         "out, the second takes 1.",
     )
-    spectrum: Annotated[list[Variance], Field(min_length=1, max_length=4096)] | None = Field(
+    spectrum: list[Variance] | None = Field(
         default=None,
+        min_length=1,
+        max_length=4096,
         description="Eigenvalues of the data's covariance, for the forecast. null: those of the "
         "rows, where they have at most 1024 columns.",
     )
