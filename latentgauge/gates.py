@@ -34,9 +34,8 @@ _EXPRESSION = re.compile(
 )
 _NUMBER = re.compile(r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-z]*)")
 _STEP = re.compile(r"\.?(\w+)|\[(\d+)\]")
-_MAX_LENGTH = 200
-# Counts of active dimensions, which undecided ones may still raise.
 _COUNT = re.compile(r"active_dimensions\.count|labels\.slices\.\d+\.active")
+_MAX_LENGTH = 200
 _OPERATORS: dict[Kind, frozenset[str]] = {
     "estimate": frozenset({">=", ">", "<=", "<"}),
     "count": frozenset({">=", ">", "<=", "<", "==", "!="}),
@@ -169,7 +168,7 @@ def _unit(note: Any) -> str:
 
 
 def _kind(expression: str, steps: tuple[str | int, ...], annotation: Any) -> Kind:
-    if _COUNT.fullmatch(".".join(map(str, steps))):
+    if _COUNT.fullmatch(".".join(map(str, steps))):  # undecided dimensions may raise it
         return "count"
     if {"lower", "upper"} <= _fields(annotation).keys():
         return "estimate"
@@ -337,10 +336,8 @@ def _judge_word(gate: Gate, seen: Any, wanted: str) -> GateResult:
         outcome=outcome,
         observed=observed,
         wanted=wanted,
-        reason="the report is undecided here" if outcome == "inconclusive" else "",
-        decide="more rows narrow the intervals that it rests on"
-        if outcome == "inconclusive"
-        else "",
+        reason="the report is undecided here" if observed == "undecided" else "",
+        decide="more rows narrow the intervals it rests on" if observed == "undecided" else "",
     )
 
 
@@ -350,24 +347,16 @@ def _ends(gate: Gate, seen: Any, report: Report) -> tuple[float, float]:
         upper = math.inf if seen.upper is None else seen.upper
         return lower, upper
     if gate.kind == "count":
-        return float(seen), float(seen + _undecided(gate, report))
+        return float(seen), float(seen + _behind(gate, report)[2])
     return float(seen), float(seen)
 
 
-def _population(gate: Gate, report: Report) -> tuple[int, float]:
-    """Rows, and the most that a lower bound can read, of the whole or of the gate's class."""
+def _behind(gate: Gate, report: Report) -> tuple[int, float, int]:
+    """Rows, ceiling of a lower bound, undecided dimensions: of the whole or the gate's class."""
     if gate.steps[:2] == ("labels", "slices") and report.labels is not None:
         part = report.labels.slices[int(gate.steps[2])]
-        return part.n, math.inf if part.ceiling is None else part.ceiling
-    return report.n, report.dataset_information.ceiling
-
-
-def _undecided(gate: Gate, report: Report) -> int:
-    """Dimensions that may yet join the count, of the whole code or of one class."""
-    if gate.steps[0] == "active_dimensions":
-        return report.active_dimensions.undecided
-    assert report.labels is not None
-    return report.labels.slices[int(gate.steps[2])].undecided or 0
+        return part.n, part.ceiling or math.inf, part.undecided or 0
+    return report.n, report.dataset_information.ceiling, report.active_dimensions.undecided
 
 
 def _compare(operator: str, lower: float, upper: float, threshold: float) -> Outcome:
@@ -395,7 +384,7 @@ def _decide(gate: Gate, seen: Any, report: Report) -> str:
     """What would decide an inconclusive gate, by its cause."""
     if gate.kind == "count":
         return "more rows narrow the intervals of the undecided dimensions"
-    n, ceiling = _population(gate, report)
+    n, ceiling, _ = _behind(gate, report)
     if isinstance(seen, Estimate) and seen.value is not None and seen.standard_error:
         z = NormalDist().inv_cdf(0.5 + report.confidence / 2)
         margin = abs(seen.value - gate.threshold)
