@@ -13,15 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentgauge.measures.class_densities import class_log_densities, smoothed_log_densities
 from latentgauge.measures.decomposition import entropy_rows, log_normal
-from latentgauge.measures.density import COARSE, REACH, Resolution, mixture_density
+from latentgauge.measures.density import mixture_density
 from latentgauge.measures.gaussian import Gaussian, shrunk_covariance
 from latentgauge.measures.joint import Draws, JointSums, Standardised
 from latentgauge.measures.marginals import (
-    FEW_PAIRS,
     INFLATION,
     LEARN_FROM,
-    NARROWEST,
     Marginal,
     placeable_sigma,
 )
@@ -37,18 +36,8 @@ from latentgauge.measures.units import (
 )
 from latentgauge.measures.upper_bound import Components
 
-# Kernels on the means of one class, in standard deviations of these.
-CLASS_BANDWIDTHS = (0.1, 0.4)
-# Standard deviations of a kernel that its grid holds, steps to one, most points of a class.
-KERNEL_REACH, PER_KERNEL, MOST_POINTS = 8.0, 3.0, 2**12
-# Rows of all classes that stand beside those of one, where its moments are taken.
-PRIOR_ROWS = 2.0
-# Densities of all classes side by side on one grid.
-SIDE_BY_SIDE = Resolution(COARSE.per_sigma, COARSE.ratio, work=2**23, beside=2**17)
 # Draws times classes: 32 MB for each kind of density.
 MOST_FIGURES = 2**22
-# No log density that float64 holds is lower.
-LOWEST = -1e300
 
 
 @dataclass(frozen=True)
@@ -211,6 +200,8 @@ def labels_by_latent(
     """
     known = _surprise(classes)[:, None]
     share = torch.bincount(classes).double() / len(classes)
+    # Weights are learnt from evenly spaced draws: in the rows' order labels may recur as often.
+    draws = _by_noise(draws)
     of_rows, y = units[draws.rows], classes[draws.rows]
     out = []
     for j, marginal in enumerate(each):
@@ -235,6 +226,12 @@ def labels_by_latent(
         )
         tick((j + 1) / len(each))
     return tuple(out)
+
+
+def _by_noise(draws: Draws) -> Draws:
+    """The draws in the order of their first noise, which knows nothing of rows and labels."""
+    k = draws.noise[:, 0].argsort()
+    return Draws(draws.rows[k], draws.noise[k], draws.z[k], draws.log_own[k])
 
 
 def _within_classes(
@@ -281,117 +278,10 @@ def _cross_fitted_by_class(
     mu, logvar, z = table.mu[:, j].contiguous(), table.logvar[:, j], draws.z[:, j].contiguous()
     kinds = [
         class_log_densities(mu, logvar, z, classes=classes, folds=folds, rows=rows),
-        *_smoothed(mu, logvar.exp(), z, classes=classes, folds=folds, rows=rows),
+        *smoothed_log_densities(mu, logvar.exp(), z, classes=classes, folds=folds, rows=rows),
     ]
     frequency = _log_frequencies(classes, folds)[folds[rows]]
     log_p = [(log_q + frequency).log_softmax(dim=1).gather(1, y) for log_q in kinds]
     log_p.append(-_surprise(classes)[rows, None])
     log_q = torch.cat([log_q.gather(1, y) for log_q in kinds], dim=1)
     return torch.cat(log_p, dim=1).nan_to_num(nan=-math.inf), log_q
-
-
-def class_log_densities(
-    mu: Tensor, logvar: Tensor, z: Tensor, *, classes: Tensor, folds: Tensor, rows: Tensor
-) -> Tensor:
-    """log q_j(z_i|y=c) of one latent, [M, C], from the rows of class c in the folds without i.
-
-    mu, logvar, classes, folds [N] are of every row; z [M] was drawn from `rows` [M]. -inf where
-    the other folds hold no row of the class, or none that reaches z.
-    """
-    count, var = int(classes.max()) + 1, logvar.exp()
-    out = z.new_full((len(z), count), -math.inf)
-    for fold in range(int(folds.max()) + 1):
-        mine, rest = folds[rows] == fold, folds != fold
-        if bool(rest.any()) and bool(mine.any()):
-            out[mine] = _class_mixtures(mu[rest], var[rest], z[mine], classes[rest], count)
-    return out
-
-
-def _class_mixtures(mu: Tensor, var: Tensor, z: Tensor, y: Tensor, count: int) -> Tensor:
-    """log of the mean over the rows of each class of N(z; mu, var), [m, C].
-
-    By one grid where pairs would be many: each class on a stretch of its own, side by side.
-    """
-    n = torch.bincount(y, minlength=count).double()
-    if len(z) * len(mu) <= FEW_PAIRS:
-        each, at = log_normal(z[:, None], mu, var), y.expand(len(z), -1)
-        peak = each.new_full((len(z), count), -math.inf)
-        peak = peak.scatter_reduce(1, at, each, "amax").clamp(min=LOWEST)
-        terms = (each - peak.gather(1, at)).exp()
-        return (
-            peak + torch.zeros_like(peak).scatter_add(1, at, terms).log() - n.clamp(min=1.0).log()
-        )
-    reach = REACH * float(var.max().sqrt())
-    low, high = float(mu.min()) - reach, float(mu.max()) + reach
-    stride = high - low
-    # float64 must place points within sigma at the far end of the line.
-    wide = var.clamp(min=(count * stride * NARROWEST) ** 2)
-    density = mixture_density(mu - low + y * stride, wide, resolution=SIDE_BY_SIDE)
-    at = (z - low)[:, None] + stride * torch.arange(count)
-    q = density.at(at.flatten()).view(at.shape) * (len(mu) / n)
-    inside = ((z >= low) & (z <= high))[:, None] & (n > 0)
-    return torch.where(inside, q, 0.0).log()
-
-
-def _smoothed(
-    mu: Tensor, var: Tensor, z: Tensor, *, classes: Tensor, folds: Tensor, rows: Tensor
-) -> list[Tensor]:
-    """Of every class, from the other folds: kernel mixtures and a Gaussian, [M, C] each.
-
-    Kernels have h^2 of the class's variance of mu beside its mean of sigma^2, on means pulled
-    to the class's by sqrt(1 - h^2), which keeps its variance (West 1993).
-    """
-    count = int(classes.max()) + 1
-    out = [z.new_empty(len(z), count) for _ in range(len(CLASS_BANDWIDTHS) + 1)]
-    for fold in range(int(folds.max()) + 1):
-        mine, rest = folds[rows] == fold, folds != fold
-        rest = rest if bool(rest.any()) else ~rest
-        m, y = mu[rest], classes[rest]
-        mean, spread, noise = _class_moments(m, var[rest], y, count)
-        for k, h in enumerate(CLASS_BANDWIDTHS):
-            pulled = mean[y] + math.sqrt(1.0 - h * h) * (m - mean[y])
-            out[k][mine] = _kernel_mixtures(pulled, h * h * spread + noise, z[mine], y)
-        out[-1][mine] = log_normal(z[mine, None], mean, spread + noise)
-    return out
-
-
-def _kernel_mixtures(centres: Tensor, var: Tensor, z: Tensor, y: Tensor) -> Tensor:
-    """log density at z [m] of each class's kernels, of one variance [C] for a class; [m, C].
-
-    On a grid: bins and interpolation are linear, so what is read off is a density whatever
-    the step, and kernels are never narrower than that.
-    """
-    extent = float(centres.max() - centres.min())
-    reach = KERNEL_REACH * max(math.sqrt(float(var.max())), 2.0 * extent / MOST_POINTS)
-    low, length = float(centres.min()) - reach, extent + 2.0 * reach
-    finest = math.sqrt(float(var.min())) / PER_KERNEL
-    points = min(2 ** math.ceil(math.log2(length / finest)), MOST_POINTS)
-    step = length / points
-    position = (centres - low) / step
-    left = position.floor()
-    counts = torch.zeros(points * len(var), dtype=torch.float64)
-    for side, weight in ((left, left + 1.0 - position), (left + 1.0, position - left)):
-        at = (side.long() % points) + y * points
-        counts += torch.bincount(at, weight, minlength=len(counts))
-    frequency = 2.0 * math.pi * torch.fft.rfftfreq(points, d=step, dtype=torch.float64)
-    gauss = (-0.5 * var.clamp(min=step**2)[:, None] * frequency.square()).exp()
-    mixed = torch.fft.irfft(torch.fft.rfft(counts.view(-1, points)) * gauss, points)
-    n = torch.bincount(y, minlength=len(var)).clamp(min=1).double()
-    q = (mixed.clamp(min=0.0) / (n[:, None] * step)).T.contiguous()
-    x = (z - low) / step
-    i = x.floor().clamp(0.0, points - 2.0)
-    inside, share = (x >= 0.0) & (x <= points - 1.0), (x - i)[:, None]
-    below = i.long()
-    return torch.where(inside[:, None], q[below].lerp(q[below + 1], share), 0.0).log()
-
-
-def _class_moments(mu: Tensor, var: Tensor, y: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and variance of mu, and mean of sigma^2, of each class [C]; drawn to those of all
-    rows by PRIOR_ROWS rows, so that a class of none or one has them too."""
-    n = torch.bincount(y, minlength=count).double() + PRIOR_ROWS
-
-    def averaged(x: Tensor) -> Tensor:
-        return (torch.bincount(y, x, minlength=count) + PRIOR_ROWS * x.mean()) / n
-
-    mean = averaged(mu)
-    return mean, averaged((mu - mean[y]).square()), averaged(var)

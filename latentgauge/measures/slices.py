@@ -107,7 +107,7 @@ def class_slices(
         kl = coded.kl[mine]
         dataset = kl.new_tensor([w.dataset for w in within])
         top = _ceiling(copies, mine)
-        information, value = _information(coded, c, confidence=confidence)
+        information, value = _information(coded, c, t=t, confidence=confidence)
         out.append(
             Slice(
                 klass=c,
@@ -134,11 +134,14 @@ def _ceiling(copies: Tensor | None, mine: Tensor) -> float:
     return entropy_of_counts(torch.unique(copies[mine], return_counts=True)[1])
 
 
-def _information(coded: Coded, c: int, *, confidence: float) -> tuple[Interval, float | None]:
+def _information(
+    coded: Coded, c: int, *, t: float, confidence: float
+) -> tuple[Interval, float | None]:
     """The interval for I(X;Z) within class c, and I_N of the class.
 
     Below E[log q(z|x) - log q_N(z|y)] (Poole et al. 2019), above E[log q(z|x) - log r(z)] for
-    densities that have not seen the row's unit (Barber & Agakov 2003), both over its draws.
+    densities that have not seen the row's unit (Barber & Agakov 2003), both over its draws. `t`
+    takes an error over all its rows to the end of an interval.
     """
     draws = coded.draws
     members = (coded.classes == c).nonzero().flatten()
@@ -156,7 +159,8 @@ def _information(coded: Coded, c: int, *, confidence: float) -> tuple[Interval, 
     placed = {"rows": rows, "units": units, "folds": folds}
     means = [population_mean(x, controls, known, **placed) for x in (lower, upper)]
     errors = [None if m.standard_error is None else INFLATION * m.standard_error for m in means]
-    t = interval_quantile(confidence, units[rows])
+    if len(at) < len(members):
+        t = interval_quantile(confidence, units[rows])
     return information_interval(means[0].value, means[1].value, *errors, t=t), means[0].value
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+from latentgauge.measures.intervals import UNKNOWN, label_interval
 from latentgauge.measures.joint import Draws, Standardised, joint_sums
 from latentgauge.measures.labels import LabelBounds, label_bounds
 from latentgauge.measures.survey import Survey, survey
-from latentgauge.measures.units import fold_of_rows
+from latentgauge.measures.units import fold_of_rows, interval_quantile
 from latentgauge.measures.upper_bound import components
 from tests.truth import F64, generator, independent, normal
 
@@ -115,10 +116,12 @@ def test_a_rare_class_that_is_well_apart_reads_all_of_its_entropy():
 def test_the_interval_holds_the_entropy_of_classes_that_are_well_apart():
     p, n, held = 0.1, 300, 0
     entropy = -p * math.log(p) - (1 - p) * math.log1p(-p)
+    t = interval_quantile(0.95, torch.arange(n))
     for seed in range(40):
         y = (torch.rand(n, generator=generator(seed)) < p).long()
         mu = 20.0 * y[:, None] + normal(n, 2, seed=100 + seed)
-        found = _labelled(mu, torch.full_like(mu, -1.0), y, seed=seed).label_information
+        bounds = _bounds(mu, torch.full_like(mu, -1.0), y, seed=seed)
+        found = label_interval(bounds, UNKNOWN, told=True, t=t)
         held += found.lower - 1e-9 <= entropy <= found.upper + 1e-9
     # 40 intervals at 95%: fewer than 34 would come by chance 3.4 times in a thousand.
     assert held >= 34

@@ -9,10 +9,12 @@ import torch
 from scipy import integrate, stats
 from torch import Tensor
 
+from latentgauge.measures import class_densities as classed
 from latentgauge.measures import labels as measure
+from latentgauge.measures.class_densities import class_log_densities
 from latentgauge.measures.intervals import marginal_interval
 from latentgauge.measures.joint import Draws, Standardised
-from latentgauge.measures.labels import LatentLabels, class_log_densities, labels_by_latent
+from latentgauge.measures.labels import LatentLabels, labels_by_latent
 from latentgauge.measures.marginals import Marginal, marginals
 from latentgauge.measures.units import fold_of_rows
 from tests.truth import F64, generator, independent, normal
@@ -118,11 +120,13 @@ def test_class_frequencies_are_those_of_the_other_folds():
 
 
 def test_smoothed_densities_are_those_of_the_other_folds():
-    n, extra = 400, measure.PRIOR_ROWS
+    n, extra = 400, classed.PRIOR_ROWS
     mu, logvar, y = 3.0 * normal(n, seed=12), 0.5 * normal(n, seed=13), torch.arange(n) % 2
     mu += 10.0 * y
     folds, z = torch.arange(n) // 2 % 5, mu + normal(n, seed=14)
-    found = measure._smoothed(mu, logvar.exp(), z, classes=y, folds=folds, rows=torch.arange(n))
+    found = classed.smoothed_log_densities(
+        mu, logvar.exp(), z, classes=y, folds=folds, rows=torch.arange(n)
+    )
     for fold in range(5):
         mine, all_rest = folds == fold, folds != fold
         for c in range(2):
@@ -137,7 +141,7 @@ def test_smoothed_densities_are_those_of_the_other_folds():
             spread = averaged((mu - torch.tensor(means, dtype=F64)[y]).square())
             gaussian = stats.norm.pdf(z[mine], mean, math.sqrt(spread + noise))
             assert found[-1][mine, c].exp().tolist() == pytest.approx(gaussian, rel=1e-9, abs=0)
-            for k, h in enumerate(measure.CLASS_BANDWIDTHS):
+            for k, h in enumerate(classed.CLASS_BANDWIDTHS):
                 centres = mean + math.sqrt(1 - h * h) * (mu[rest] - mean)
                 width = math.sqrt(h * h * spread + noise)
                 mixture = stats.norm.pdf(z[mine, None], centres, width).mean(axis=1)
@@ -153,7 +157,7 @@ def test_kernel_mixtures_are_densities(scale):
     centres[0] *= 50
     z = torch.linspace(-400 * scale, 400 * scale, 200_001, dtype=F64)
     variance = torch.tensor([0.04, 0.25], dtype=F64)
-    q = measure._kernel_mixtures(centres, variance, z, y).exp()
+    q = classed._kernel_mixtures(centres, variance, z, y).exp()
     # The trapezoidal rule on a polygon: a kink between two points may cost a little.
     assert torch.trapezoid(q, z, dim=0).tolist() == pytest.approx([1.0, 1.0], abs=1e-3)
 
@@ -196,3 +200,13 @@ def test_a_latent_tells_no_more_than_it_carries():
     for latent, marginal in zip(found, each, strict=True):
         assert latent.lower.value <= marginal.upper + 2 * marginal.upper_error
     assert found[0].lower.value > 0.05
+
+
+def test_labels_that_recur_as_often_as_rows_are_learnt_from_are_all_learnt(monkeypatch):
+    # Of the three, class 0 is a Gaussian and the others are combs that no Gaussian tells apart:
+    # weights learnt from every third row would see class 0 alone.
+    monkeypatch.setattr(measure, "LEARN_FROM", 1000)
+    y, teeth = torch.arange(3000) % 3, torch.randint(-6, 7, (3000,), generator=generator(15))
+    mu = torch.where(y == 0, 40.0 + normal(3000, seed=16), 2.0 * teeth + (y == 1))[:, None]
+    (latent,), _ = _by_latent(mu, torch.full_like(mu, 2 * math.log(0.1)), y)
+    assert latent.lower.value > 0.99 * math.log(3)
