@@ -105,6 +105,7 @@ def analyse(
         copies=None if subject.copies is None else subject.copies.cpu(),
         classes=None if subject.labels is None else subject.labels.codes.cpu(),
         samples=options.samples,
+        thorough=options.thorough,
         seed=options.seed,
         confidence=options.confidence,
         device=device,
@@ -147,7 +148,7 @@ def _report(
 ) -> Report:
     posterior = subject.posterior
     dimensions = _dimensions(posterior, found, options.active_threshold)
-    kl = mean_over_units(found.kl.sum(dim=1), found.units)
+    kl = mean_over_units(found.kl, found.units)
     information = _bounds(found.information)
     return Report(
         latentgauge_version=__version__,
@@ -223,17 +224,14 @@ def _dataset_information(found: Survey) -> DatasetInformation:
 
 def _decomposition(found: Survey) -> DatasetDecomposition:
     """Its first line is exact, so that the parts add up: KL = I_N + TC + DWKL."""
-    kl, information = found.kl.mean(dim=0), found.joint.dataset
-    total, error = float(kl.sum()), information.standard_error
-    marginals = [m.dataset for m in found.marginals]
-    correlation = Mean(math.fsum(marginals) - information.value, error)
+    information, error = found.joint.dataset, found.joint.dataset.standard_error
+    total = math.fsum(latent.kl.value for latent in found.latents)
+    correlation = Mean(math.fsum(x.dataset for x in found.latents) - information.value, error)
     return DatasetDecomposition(
         kl=_exact(total),
         information=_of_dataset(information, found, ceiling=found.ceiling),
         total_correlation=_of_dataset(correlation, found),
-        dimensionwise_kl=_exact(
-            math.fsum(k - m for k, m in zip(kl.tolist(), marginals, strict=True))
-        ),
+        dimensionwise_kl=_exact(math.fsum(x.kl.value - x.dataset for x in found.latents)),
         marginal_kl=_of_dataset(Mean(total - information.value, error), found),
     )
 
@@ -243,8 +241,8 @@ def _dimensions(posterior: Posterior, found: Survey, threshold: float) -> list[D
     width = posterior.logvar.exp().mean(dim=0)
     out = []
     for j in range(posterior.d):
-        interval, apart = found.intervals[j], found.divergences[j]
-        kl = mean_over_units(found.kl[:, j], found.units)
+        latent = found.latents[j]
+        interval, apart = latent.interval, latent.divergence
         lower = 0.0 if interval.lower is None else interval.lower
         out.append(
             Dimension(
@@ -253,10 +251,10 @@ def _dimensions(posterior: Posterior, found: Survey, threshold: float) -> list[D
                 mean=float(mean[j]),
                 variance_of_mean=float(moved[j]),
                 mean_of_variance=float(width[j]),
-                kl=_estimate(kl, found.quantile, floor=0.0),
+                kl=_estimate(latent.kl, found.quantile, floor=0.0),
                 mutual_information=Estimate(
-                    value=found.marginals[j].dataset,
-                    standard_error=found.marginals[j].lower_error,
+                    value=latent.dataset,
+                    standard_error=latent.standard_error,
                     lower=interval.lower,
                     upper=interval.upper,
                 ),

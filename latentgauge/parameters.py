@@ -73,15 +73,17 @@ def takes_options(command: Callable[..., int]) -> Callable[..., int]:
 def _parameter(name: str) -> inspect.Parameter:
     field = Options.model_fields[name]
     told = f"{field.description} Default: {json.dumps(field.default)}."
+    switch = field.annotation is bool
     option = typer.Option(
         flag(name),
-        metavar=_metavar(field.annotation),
+        metavar=None if switch else _metavar(field.annotation),
         help=escape(told),
         rich_help_panel="Analysis",
         show_default=False,
     )
     kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=None, annotation=Annotated[str | None, option])
+    taken = bool | None if switch else str | None
+    return inspect.Parameter(name, kind, default=None, annotation=Annotated[taken, option])
 
 
 def flag(name: str) -> str:

@@ -12,7 +12,7 @@ from latentgauge.measures.decomposition import entropy_rows, log_normal
 from latentgauge.measures.density import COARSE, mixture_density
 from latentgauge.measures.joint import Draws, Standardised
 from latentgauge.measures.mixing import cross_fitted
-from latentgauge.measures.pairs import Tick, part, silent
+from latentgauge.measures.pairs import Tick, silent
 from latentgauge.measures.units import adjusted_mean, mean_over_units
 
 # Extra smoothing of the densities behind the upper bound, in standard deviations of mu_j.
@@ -41,16 +41,6 @@ class Marginal:
     upper_error: float | None
     lower_rows: Tensor
     upper_rows: Tensor
-
-
-def marginals(
-    table: Standardised, draws: Draws, *, units: Tensor, folds: Tensor, tick: Tick = silent
-) -> tuple[Marginal, ...]:
-    """`marginal` of every latent, in order."""
-    d = table.mu.shape[1]
-    return tuple(
-        marginal(table, draws, j, units=units, folds=folds, tick=part(tick, j, d)) for j in range(d)
-    )
 
 
 def marginal(

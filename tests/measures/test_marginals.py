@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from latentgauge.measures.intervals import marginal_interval
-from latentgauge.measures.joint import Draws, Standardised
-from latentgauge.measures.marginals import Marginal, marginals
+from latentgauge.measures.joint import Draws, Noise, Standardised
+from latentgauge.measures.marginals import Marginal, marginal
 from latentgauge.measures.survey import own_stream
 from latentgauge.measures.units import fold_of_rows
 from tests.truth import F64, generator, normal, probabilistic_pca
@@ -18,8 +18,9 @@ from tests.truth import F64, generator, normal, probabilistic_pca
 def _marginals(mu: torch.Tensor, logvar: torch.Tensor, seed: int = 0) -> tuple[Marginal, ...]:
     table, units = Standardised.of(mu, logvar), torch.arange(len(mu))
     folds = fold_of_rows(units, own_stream(seed))
-    draws = Draws.of(table, samples=20_000, generator=own_stream(seed))
-    return marginals(table, draws, units=units, folds=folds)
+    draws = Draws.of(table, Noise.of(*mu.shape, generator=own_stream(seed)))
+    latents = range(mu.shape[1])
+    return tuple(marginal(table, draws, j, units=units, folds=folds) for j in latents)
 
 
 def test_a_linear_vae_reads_its_spectrum_and_is_collapsed_below_the_noise():
@@ -93,7 +94,7 @@ def test_a_constant_latent_reads_exactly_nothing():
 def test_one_unit_bounds_nothing():
     table = Standardised.of(normal(5, 1, seed=8), torch.zeros(5, 1, dtype=F64))
     zeros = torch.zeros(5).long()
-    draws = Draws.of(table, samples=5, generator=generator(0))
-    (m,) = marginals(table, draws, units=zeros, folds=zeros)
+    draws = Draws.of(table, Noise.of(5, 1, generator=generator(0)))
+    m = marginal(table, draws, 0, units=zeros, folds=zeros)
     interval = marginal_interval(m, t=1.96)
     assert (interval.lower, interval.upper) == (0.0, None)

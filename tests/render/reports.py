@@ -8,7 +8,7 @@ from typing import Any
 
 from latentgauge.gates import GateResult, Verdict
 from latentgauge.options import Options
-from latentgauge.report import Estimate, Report
+from latentgauge.report import ESTIMATOR_VERSION, Estimate, Report
 
 HOSTILE = "<script>alert(1)</script>"
 MARKUP = "[red]x[/red]"
@@ -63,7 +63,7 @@ def report(
     kl = measured(information + shift, 0.02)
     given: dict[str, Any] = {
         "latentgauge_version": "0.1.0",
-        "estimator_version": "1",
+        "estimator_version": ESTIMATOR_VERSION,
         "created_at": datetime(2026, 11, 20, 12, 0, tzinfo=UTC),
         "digest": "5f" * 32,
         "inputs": {
