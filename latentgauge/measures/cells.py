@@ -35,9 +35,9 @@ WIDEST = 512
 
 @dataclass(frozen=True)
 class Cells:
-    """k-means cells of n means: `cell` [n] of each; `near` [C, q] nearest to each centre."""
+    """k-means cells of n means: their `centres` [C, D], and the q means `near` [C, q] to each."""
 
-    cell: Tensor
+    centres: Tensor
     near: Tensor
 
     @classmethod
@@ -55,7 +55,13 @@ class Cells:
             sums = torch.zeros_like(centres).index_add_(0, cell, some)
             # An empty cell stays where it is.
             centres = torch.where(n > 0, sums / n.clamp(min=1), centres)
-        return cls(_nearest(x, centres), nearest(centres, x, q))
+        return cls(centres, nearest(centres, x, q))
+
+    def members(self, x: Tensor) -> list[Tensor]:
+        """Which of any means x [m, D] each cell has."""
+        cell = _nearest(x.float(), self.centres)
+        sizes = torch.bincount(cell, minlength=len(self.centres)).tolist()
+        return list(torch.split(cell.argsort(stable=True), sizes))
 
 
 def nearest(a: Tensor, b: Tensor, k: int) -> Tensor:
@@ -74,34 +80,46 @@ def cell_count(n: int, d: int) -> int:
     return max(min(MOST_CELLS, n // ROWS_PER_CELL, LARGEST // d**2), 1)
 
 
-def kernel_shapes(x: Tensor, noise: Tensor, *, h: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [C, D], whitening [C, D, D] and log normalisation [C] of kernels from x [C, q, D].
-
-    The kernel's covariance is h^2 Cov(x) plus the noise [C, D]; taken in units of the noise,
-    its eigenvalues are at least 1.
-    """
-    q, d = x.shape[1:]
-    mean, s = x.mean(dim=1), noise.sqrt()
-    t = (x - mean[:, None]) / s[:, None]
-    covariance = h**2 / max(q - 1, 1) * (t.transpose(1, 2) @ t)
-    covariance.diagonal(dim1=1, dim2=2).add_(1.0)
-    factor = torch.linalg.cholesky(covariance)
-    eye = torch.eye(d, dtype=x.dtype).expand_as(factor)
-    whiten = torch.linalg.solve_triangular(factor, eye, upper=False) / s[:, None]
-    log_det = factor.diagonal(dim1=1, dim2=2).log().sum(dim=1) + s.log().sum(dim=1)
-    return mean, whiten, -log_det - 0.5 * d * LOG_2PI
-
-
 # A cell's number, and the numbers of some of its means.
 Piece = tuple[int, Tensor]
 
 
 @dataclass(frozen=True)
+class Shapes:
+    """One kernel for each cell: mean [C, D], whitening [C, D, D], log normalisation [C]."""
+
+    mean: Tensor
+    whiten: Tensor
+    log_scale: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, noise: Tensor, *, h: float) -> Shapes:
+        """From the means x [C, q, D] near each cell: covariance h^2 Cov(x) + noise [C, D].
+
+        Taken in units of the noise, its eigenvalues are at least 1.
+        """
+        q, d = x.shape[1:]
+        mean, s = x.mean(dim=1), noise.sqrt()
+        t = (x - mean[:, None]) / s[:, None]
+        covariance = h**2 / max(q - 1, 1) * (t.transpose(1, 2) @ t)
+        covariance.diagonal(dim1=1, dim2=2).add_(1.0)
+        factor = torch.linalg.cholesky(covariance)
+        eye = torch.eye(d, dtype=x.dtype).expand_as(factor)
+        whiten = torch.linalg.solve_triangular(factor, eye, upper=False) / s[:, None]
+        log_det = factor.diagonal(dim1=1, dim2=2).log().sum(dim=1) + s.log().sum(dim=1)
+        return cls(mean, whiten, -log_det - 0.5 * d * LOG_2PI)
+
+
+@dataclass(frozen=True)
 class CellBlock:
-    """Some cells: `whiten` [c, D + 1, D + 2] takes (z, 1) to (y, 1, 0), right [c, D + 2, w]."""
+    """Some cells: `whiten` [c, D + 1, D + 2] takes (z, 1) to (y, 1, 0), right [c, D + 2, w].
+
+    `own` is where the means of the draws' own rows stand in it: pairs (row, c, w), sorted by row.
+    """
 
     whiten: Tensor
     right: Tensor
+    own: tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -109,7 +127,8 @@ class CellKernels:
     """sum_j N(z; a x_j + (1 - a) m_k, h^2 C_k + S_k) over the means x_j of all cells k.
 
     m_k, C_k and S_k are mean and covariance of the means near the cell's centre, and their mean
-    sigma^2; a = sqrt(1 - h^2) keeps the mixture's covariance. `z` [M, D + 1] ends in ones.
+    sigma^2; a = sqrt(1 - h^2) keeps the mixture's covariance. `z` [M, D + 1] ends in ones; a
+    draw's own row is left out of its sum.
     """
 
     z: Tensor
@@ -117,23 +136,33 @@ class CellKernels:
 
     @classmethod
     def of(
-        cls, z: Tensor, x: Tensor, var: Tensor, cells: Cells, *, q: int, device: torch.device
+        cls,
+        z: Tensor,
+        x: Tensor,
+        members: Sequence[Tensor],
+        shapes: Shapes,
+        *,
+        own: Tensor,
+        device: torch.device,
     ) -> CellKernels:
-        """At z [M, D] of the means x [n, D] with variances [n, D], q of them to a shape."""
-        near = cells.near[:, :q]
-        mean, whiten, log_scale = kernel_shapes(x[near], var[near].mean(dim=1), h=BANDWIDTH)
-        sizes = torch.bincount(cells.cell, minlength=len(mean)).tolist()
-        members = torch.split(cells.cell.argsort(stable=True), sizes)
-        pieces = [(k, part) for k, own in enumerate(members) for part in torch.split(own, WIDEST)]
+        """At z [M, D] of the means x [n, D]; own [M] is where z's row is in x, or -1."""
+        row_of = own.new_full((len(x) + 1,), -1)
+        row_of[own] = torch.arange(len(own))
+        row_of[-1] = -1
+        pieces = [(k, part) for k, each in enumerate(members) for part in torch.split(each, WIDEST)]
         pieces = sorted((x for x in pieces if len(x[1])), key=lambda x: -len(x[1]))
         blocks = []
         for some in _blocks_of(pieces):
             k = torch.tensor([cell for cell, _ in some])
             places = pad_sequence([part for _, part in some], True, padding_value=-1)
-            right = _right(x[places] - mean[k, None], whiten[k], log_scale[k])
+            right = _right(x[places] - shapes.mean[k, None], shapes.whiten[k], shapes.log_scale[k])
             right[:, -2].masked_fill_(places < 0, -math.inf)
-            of = _augmented(mean[k], whiten[k]), right
-            blocks.append(CellBlock(*(x.to(device) for x in of)))
+            rows = row_of[places]
+            at = (rows >= 0).nonzero()
+            at = at[rows[at[:, 0], at[:, 1]].argsort()]
+            whiten = _augmented(shapes.mean[k], shapes.whiten[k])
+            mine = rows[at[:, 0], at[:, 1]].to(device), at[:, 0].to(device), at[:, 1].to(device)
+            blocks.append(CellBlock(whiten.to(device), right.to(device), mine))
         return cls(torch.cat([z, torch.ones_like(z[:, :1])], dim=1).to(device), blocks)
 
     def stripes(self) -> Stripes:
@@ -155,12 +184,17 @@ class CellKernels:
         return out
 
     def _blocks(self, rows: Tensor, reference: Tensor) -> Iterator[Tensor]:
-        """log k less the reference, [c, r, w] of each block of cells."""
+        """log k less the reference, [c, r, w] of each block of cells; rows in order."""
         z = self.z[rows]
         for block in self.blocks:
             y = torch.matmul(z, block.whiten)
             y[:, :, -1] = -0.5 * y[:, :, :-2].square().sum(dim=2) - reference
-            yield torch.bmm(y, block.right)
+            log_k = torch.bmm(y, block.right)
+            whose, cell, place = block.own
+            at = torch.searchsorted(rows, whose).clamp(max=len(rows) - 1)
+            mine = rows[at] == whose
+            log_k[cell[mine], at[mine], place[mine]] = -math.inf
+            yield log_k
 
 
 def _blocks_of(pieces: Sequence[Piece]) -> Iterator[Sequence[Piece]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentgauge.measures.cells import LARGEST as CHUNK
-from latentgauge.measures.cells import kernel_shapes, nearest
+from latentgauge.measures.cells import Shapes, nearest
 
 # Kernels nearest to a draw that are summed; leaving some out keeps the bound.
 SUMMED = 50
@@ -31,44 +31,52 @@ class Shape:
 SHAPES = (Shape(30, 0.8, pulled=False), Shape(100, 0.8, pulled=True))
 
 
-def local_kernels(z: Tensor, x: Tensor, var: Tensor, *, scale: Tensor) -> Tensor:
-    """[M, 2] log densities at z [M, D], one for each of SHAPES.
+def local_kernels(
+    z: Tensor, x: Tensor, var: Tensor, *, own: Tensor, shaping: Tensor, scale: Tensor
+) -> Tensor:
+    """[M, 2] log sums at z [M, D], one for each of SHAPES.
 
-    1/n sum_j N(z; c_j, h^2 C_j + diag(var_j)) over the means x [n, D] with variances [n, D]
-    that lie nearest to z, in units of scale [D]; C_j is the covariance of the means nearest to
-    x_j. All must be other rows than those of z: kernels that have seen the row are no bound.
+    sum_j N(z; c_j, h^2 C_j + diag(var_j)) over the means x [n, D] with variances [n, D] that lie
+    nearest to z, in units of scale [D], but z's own row own_i, or -1. C_j is the covariance of
+    the means nearest to x_j among those numbered in `shaping`, which must hold no row of z's
+    fold: a kernel that the row has shaped is no bound.
     """
-    n, most = len(x), max(shape.k for shape in SHAPES)
-    pairs = _Pairs.of(nearest(z / scale, x / scale, min(SUMMED, n)))
-    used = pairs.centres
-    near = nearest(x[used] / scale, x / scale, min(most, max(2, n // 8), n))
+    x_scaled, shapers = x / scale, x[shaping]
+    pairs = _Pairs.of(nearest(z / scale, x_scaled, min(SUMMED + 1, len(x))), own)
+    most = min(max(shape.k for shape in SHAPES), max(2, len(shapers) // 8), len(shapers))
+    near = nearest(x_scaled[pairs.centres], shapers / scale, most)
     out = z.new_empty(len(z), len(SHAPES))
     for s, shape in enumerate(SHAPES):
         log_k = z.new_empty(len(pairs.rows))
         for first, last in pairs.chunks(z.shape[1]):
-            j = used[first:last]
-            kernels = _Kernels.of(x, var[j], j, near[first:last, : shape.k], shape)
-            own = pairs.of_centres(first, last)
-            at = pairs.place[own] - first
-            log_k[own] = kernels.log_density(z[pairs.rows[own]], at)
-        out[:, s] = pairs.log_sums(log_k) - math.log(n)
+            j = pairs.centres[first:last]
+            around = shapers[near[first:last, : shape.k]]
+            kernels = _Kernels.of(x[j], var[j], around, shape)
+            mine = pairs.of_centres(first, last)
+            log_k[mine] = kernels.log_density(z[pairs.rows[mine]], pairs.place[mine] - first)
+        out[:, s] = pairs.log_sums(log_k)
     return out
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Pairs (row, centre) sorted by centre; `place` numbers the `centres` that occur."""
+    """Pairs (row, centre) sorted by centre; `place` numbers the `centres` that occur.
+
+    `own` says which pairs are those of a row with itself.
+    """
 
     m: int
     rows: Tensor
     place: Tensor
     centres: Tensor
+    own: Tensor
 
     @classmethod
-    def of(cls, near: Tensor) -> _Pairs:
+    def of(cls, near: Tensor, own: Tensor) -> _Pairs:
         centres, place = torch.unique(near.flatten(), return_inverse=True)
         order = place.argsort(stable=True)
-        return cls(len(near), order // near.shape[1], place[order], centres)
+        self_pairs = (near == own[:, None]).flatten()[order]
+        return cls(len(near), order // near.shape[1], place[order], centres, self_pairs)
 
     def chunks(self, d: int) -> list[tuple[int, int]]:
         """Ranges of centres whose matrices fit a chunk."""
@@ -81,7 +89,8 @@ class _Pairs:
         return slice(low, high)
 
     def log_sums(self, log_k: Tensor) -> Tensor:
-        """[M]: log sum over the pairs of each row."""
+        """[M]: log sum over the pairs of each row but that with itself."""
+        log_k = log_k.masked_fill(self.own, -math.inf)
         by_row = self.rows.argsort(stable=True)
         return torch.logsumexp(log_k[by_row].view(self.m, -1), dim=1)
 
@@ -95,12 +104,11 @@ class _Kernels:
     log_scale: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, var: Tensor, j: Tensor, near: Tensor, shape: Shape) -> _Kernels:
-        """Of the means x[j], each with its own noise var [c, D]."""
-        mean, whiten, log_scale = kernel_shapes(x[near], var, h=shape.h)
-        a = math.sqrt(1.0 - shape.h**2)
-        centres = mean + a * (x[j] - mean) if shape.pulled else x[j]
-        return cls(centres, whiten, log_scale)
+    def of(cls, x: Tensor, var: Tensor, around: Tensor, shape: Shape) -> _Kernels:
+        """Of the means x [c, D] with noise var [c, D], shaped by the means around [c, k, D]."""
+        shapes, a = Shapes.of(around, var, h=shape.h), math.sqrt(1.0 - shape.h**2)
+        centres = shapes.mean + a * (x - shapes.mean) if shape.pulled else x
+        return cls(centres, shapes.whiten, shapes.log_scale)
 
     def log_density(self, z: Tensor, at: Tensor) -> Tensor:
         """[p]: log density of kernel at_i at z_i, [p, D]."""

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from latentgauge.measures.cells import NEIGHBOURS, CellKernels, Cells, cell_count
+from latentgauge.measures.cells import (
+    BANDWIDTH,
+    NEIGHBOURS,
+    CellKernels,
+    Cells,
+    Shapes,
+    cell_count,
+)
 from latentgauge.measures.decomposition import LOG_2PI, log_normal
 from latentgauge.measures.gaussian import Gaussian, Moments, moments_elsewhere
 from latentgauge.measures.joint import Draws, JointSums, Standardised
@@ -21,6 +28,7 @@ from latentgauge.measures.lanes import ONE, Lanes
 from latentgauge.measures.local_kernels import SHAPES, local_kernels
 from latentgauge.measures.pairs import (
     STRIPE,
+    Apart,
     Groups,
     Products,
     Stripe,
@@ -71,8 +79,8 @@ def components(
 
     The other units' posteriors, the prior, a Gaussian with shrunk covariance and one with
     independent latents, kernel mixtures on the means, the same by overlapping cells and, if
-    `thorough`, with a shape for every mean: all but the first two learnt on the folds that do
-    not hold the row.
+    `thorough`, with a shape for every mean. What is learnt is learnt on the folds that do not
+    hold the row; kernels stand on all rows outside its unit, as far as those are units alone.
     """
     posteriors = sums.others[:, 0] - _others(units)[draws.rows].log()
     known = torch.stack([posteriors, table.log_prior(draws.z)], dim=1)
@@ -81,7 +89,7 @@ def components(
     count = int(folds.max()) + 1
     if count == 1:
         return Components(NAMES[:2], known, kernels[:, :0, 0], kernels[:, :0, 1], control)
-    parts = _parts(table, draws, folds, classes, posteriors, torch.device(device))
+    parts = _parts(table, draws, units, folds, classes, posteriors, torch.device(device))
     names = NAMES if thorough else NAMES[: -len(SHAPES)]
     learnt = known.new_empty(len(draws.rows), len(names) - 2)
     for f, fold in enumerate(parts):
@@ -95,7 +103,7 @@ def components(
     for f, (fold, each) in enumerate(zip(parts, cells, strict=True)):
         for k, kernel in enumerate(each):
             found = log_sums(kernel.stripes(), fold.reference, lanes=lanes)[:, 0].cpu()
-            learnt[fold.mine, first + k] = found - math.log(len(fold.few))
+            learnt[fold.mine, first + k] = found - fold.few.log_count
         tick(0.5 + 0.5 * (f + 1) / count)
     if thorough:
         own = lanes.each(lambda fold: fold.local(), parts)
@@ -133,33 +141,79 @@ def _control(table: Standardised, draws: Draws) -> Tensor:
 def _parts(
     table: Standardised,
     draws: Draws,
+    units: Tensor,
     folds: Tensor,
     classes: Tensor | None,
     posteriors: Tensor,
     device: torch.device,
 ) -> list[_Part]:
     elsewhere = moments_elsewhere(table.mu, table.logvar, folds)
+    alone = torch.bincount(units)[units] == 1
     return [
-        _Part.of(table, draws, folds, f, moments, classes, posteriors, device)
-        for f, moments in enumerate(elsewhere)
+        _Part.of(
+            table, draws, _Rows.of(folds, f, alone, draws.rows), m, classes, posteriors, device
+        )
+        for f, m in enumerate(elsewhere)
     ]
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The draws `mine` of one fold, and what the other folds' rows, `centres`, say of the code.
+class Centres:
+    """Numbers [n] of the rows that kernels stand on; own [m] is a draw's own among them, or -1."""
 
-    `few` are at most MOST_CENTRES of those; `reference` [m] is near the density at the draws.
+    rows: Tensor
+    own: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor, drawn: Tensor) -> Centres:
+        order = rows.argsort()
+        place = torch.searchsorted(rows[order], drawn).clamp(max=len(rows) - 1)
+        place = order[place]
+        return cls(rows, torch.where(rows[place] == drawn, place, -1))
+
+    @property
+    def log_count(self) -> Tensor:
+        """log of the centres but a draw's own, [m]."""
+        return (len(self.rows) - (self.own >= 0).double()).log()
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """One fold: its draws `mine` [m], the rows of the others, and all rows that may be centres.
+
+    Those are the other folds' and, of its own, rows that are units alone.
+    """
+
+    mine: Tensor
+    drawn: Tensor
+    rest: Tensor
+    centres: Tensor
+
+    @classmethod
+    def of(cls, folds: Tensor, fold: int, alone: Tensor, drawn: Tensor) -> _Rows:
+        mine = (folds[drawn] == fold).nonzero().flatten()
+        centres = ((folds != fold) | alone).nonzero().flatten()
+        return cls(mine, drawn[mine], (folds != fold).nonzero().flatten(), centres)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The draws `mine` of one fold, and what other rows say of the code.
+
+    `moments` and `shaping`, at most MOST_CENTRES rows, are of the other folds; `few` are at most
+    as many of the centres; `reference` [m] is near the density at the draws.
     """
 
     table: Standardised
     mine: Tensor
     z: Tensor
-    centres: Tensor
-    few: Tensor
+    centres: Centres
+    few: Centres
+    shaping: Tensor
     moments: Moments
     covariance: Tensor
     groups: Groups
+    apart: Apart
     reference: Tensor
     device: torch.device
 
@@ -168,26 +222,42 @@ class _Part:
         cls,
         table: Standardised,
         draws: Draws,
-        folds: Tensor,
-        fold: int,
+        fold: _Rows,
         moments: Moments,
         classes: Tensor | None,
         posteriors: Tensor,
         device: torch.device,
     ) -> _Part:
-        mine = (folds[draws.rows] == fold).nonzero().flatten()
-        centres = (folds != fold).nonzero().flatten()
-        few = centres[:: math.ceil(len(centres) / MOST_CENTRES)]
-        groups = Groups.single(len(mine), len(centres))
+        mine, rows = fold.mine, fold.centres
         if classes is not None:
-            centres = centres[classes[centres].argsort(stable=True)]
-            count = int(classes.max()) + 1
-            groups = Groups(classes[draws.rows[mine]], classes[centres], count)
+            # Sorted alike, draws and centres meet in few blocks.
+            mine = mine[classes[draws.rows[mine]].argsort(stable=True)]
+            rows = rows[classes[rows].argsort(stable=True)]
+        groups = Groups.single(len(mine), len(rows))
+        if classes is not None:
+            groups = Groups(classes[draws.rows[mine]], classes[rows], int(classes.max()) + 1)
+        centres = Centres.of(rows, draws.rows[mine])
+        few = Centres.of(_few(fold.centres), draws.rows[mine])
+        place = torch.arange(len(rows))
+        apart = Apart(centres.own, place, centres.own, place)
         covariance = moments.shrunk_covariance()
         gaussian = Gaussian.of(moments.mean, covariance + torch.diag(moments.noise))
         z = draws.z[mine]
         reference = torch.maximum(posteriors[mine], gaussian.log_density(z)).to(device)
-        return cls(table, mine, z, centres, few, moments, covariance, groups, reference, device)
+        return cls(
+            table,
+            mine,
+            z,
+            centres,
+            few,
+            _few(fold.rest),
+            moments,
+            covariance,
+            groups,
+            apart,
+            reference,
+            device,
+        )
 
     def gaussians(self) -> Tensor:
         """[m, 2]: log density of the Gaussian with these moments, and with independent latents."""
@@ -210,7 +280,7 @@ class _Part:
             whiten = u / s[:, None] / v.sqrt()
             y = (self.z - self.moments.mean) @ whiten
             log_scale = 0.5 * float(v.log().sum()) + float(s.log().sum())
-            constant = log_scale + 0.5 * len(s) * LOG_2PI + math.log(len(self.centres))
+            constant = log_scale + 0.5 * len(s) * LOG_2PI + self.centres.log_count.to(self.device)
             # exp(-|y|^2 / 2) is the row's alone: it joins the reference.
             shift = constant + 0.5 * y.square().sum(dim=1).to(self.device)
             sums = log_sums(
@@ -227,30 +297,55 @@ class _Part:
         none = y.new_zeros(len(y), 0)
 
         def made() -> Iterator[Stripe]:
-            for first in range(0, len(self.centres), STRIPE):
+            for first in range(0, len(self.centres.rows), STRIPE):
                 some = slice(first, first + STRIPE)
-                x = (self.table.mu[self.centres[some]] - self.moments.mean) @ whiten
+                x = (self.table.mu[self.centres.rows[some]] - self.moments.mean) @ whiten
                 square = -0.5 * x.square().sum(dim=1)[None]
                 right = torch.cat([x.T, square, torch.ones_like(square)])
                 columns = right, right[:0], right[:0]
-                groups = self.groups.some(some)
-                yield Products.of(left, none, columns, groups=groups, device=self.device)
+                yield Products.of(
+                    left,
+                    none,
+                    columns,
+                    groups=self.groups.some(some),
+                    apart=self.apart.some(some),
+                    device=self.device,
+                )
 
         return made
 
     def start(self, generator: Generator) -> Tensor:
-        """Which of the few means the cells start from."""
-        n, d = len(self.few), self.z.shape[1]
+        """Which of the shaping means the cells start from."""
+        n, d = len(self.shaping), self.z.shape[1]
         return torch.randperm(n, generator=generator)[: cell_count(n, d)]
 
     def cells(self, start: Tensor) -> Sequence[CellKernels]:
-        """A kernel mixture for each of NEIGHBOURS, in units of the mean noise."""
-        x, var = self.table.mu[self.few], self.table.logvar[self.few].exp()
+        """A kernel mixture for each of NEIGHBOURS; distances are in units of the mean noise."""
+        x, var = self.table.mu[self.shaping], self.table.logvar[self.shaping].exp()
+        few, scale = self.table.mu[self.few.rows], self.moments.noise.sqrt()
         most = min(max(2, len(x) // 8), max(NEIGHBOURS), len(x))
-        cells = Cells.of(x / self.moments.noise.sqrt(), start, q=most)
-        return [CellKernels.of(self.z, x, var, cells, q=q, device=self.device) for q in NEIGHBOURS]
+        cells = Cells.of(x / scale, start, q=most)
+        members, out = cells.members(few / scale), []
+        for q in NEIGHBOURS:
+            near = cells.near[:, :q]
+            shapes = Shapes.of(x[near], var[near].mean(dim=1), h=BANDWIDTH)
+            of = self.z, few, members, shapes
+            out.append(CellKernels.of(*of, own=self.few.own, device=self.device))
+        return out
 
     def local(self) -> Tensor:
-        """[m, 2]: `local_kernels` on the few means."""
-        x, var = self.table.mu[self.few], self.table.logvar[self.few].exp()
-        return local_kernels(self.z, x, var, scale=self.moments.noise.sqrt())
+        """[m, 2]: log of the mean of `local_kernels`."""
+        rows = self.few.rows
+        found = local_kernels(
+            self.z,
+            self.table.mu[rows],
+            self.table.logvar[rows].exp(),
+            own=self.few.own,
+            shaping=torch.isin(rows, self.shaping).nonzero().flatten(),
+            scale=self.moments.noise.sqrt(),
+        )
+        return found - self.few.log_count[:, None]
+
+
+def _few(rows: Tensor) -> Tensor:
+    return rows[:: math.ceil(len(rows) / MOST_CENTRES)]
