@@ -93,7 +93,7 @@ def components(
     names = NAMES if thorough else NAMES[: -len(SHAPES)]
     learnt = known.new_empty(len(draws.rows), len(names) - 2)
     for f, fold in enumerate(parts):
-        step = part(tick, f, 2 * count)
+        step = part(tick, f, 2 * len(parts))
         learnt[fold.mine, :2] = fold.gaussians()
         kernels[fold.mine] = fold.kernels(lanes=lanes, tick=step)
     learnt[:, 2 : 2 + len(BANDWIDTHS)] = kernels[:, :, 0]
@@ -104,7 +104,7 @@ def components(
         for k, kernel in enumerate(each):
             found = log_sums(kernel.stripes(), fold.reference, lanes=lanes)[:, 0].cpu()
             learnt[fold.mine, first + k] = found - fold.few.log_count
-        tick(0.5 + 0.5 * (f + 1) / count)
+        tick(0.5 + 0.5 * (f + 1) / len(parts))
     if thorough:
         own = lanes.each(lambda fold: fold.local(), parts)
         for fold, found in zip(parts, own, strict=True):
@@ -149,11 +149,11 @@ def _parts(
 ) -> list[_Part]:
     elsewhere = moments_elsewhere(table.mu, table.logvar, folds)
     alone = torch.bincount(units)[units] == 1
+    rows = [_Rows.of(folds, f, alone, draws.rows) for f in range(len(elsewhere))]
     return [
-        _Part.of(
-            table, draws, _Rows.of(folds, f, alone, draws.rows), m, classes, posteriors, device
-        )
-        for f, m in enumerate(elsewhere)
+        _Part.of(table, draws, fold, moments, classes, posteriors, device)
+        for fold, moments in zip(rows, elsewhere, strict=True)
+        if len(fold.mine)
     ]
 
 

@@ -257,6 +257,14 @@ def test_fewer_samples_than_rows_still_mix_over_all_rows():
     assert len(found.joint.lower_rows) == 500
 
 
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_folds_without_a_draw_are_passed_over(samples):
+    mu, logvar = _case(200)
+    found = _survey(mu, logvar, samples=samples, thorough=True)
+    assert math.isfinite(found.joint.upper.value)
+    assert len(found.joint.upper_rows) == samples
+
+
 def test_draws_are_the_posteriors_own():
     mu, logvar = _case(50)
     table = Standardised.of(mu, logvar)
