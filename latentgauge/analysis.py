@@ -16,6 +16,8 @@ from torch import Tensor
 from latentgauge import __version__
 from latentgauge.cautions import cautions
 from latentgauge.errors import ShapeMismatch
+from latentgauge.estimators import check_minibatch, named_results
+from latentgauge.estimators import estimate as _estimate
 from latentgauge.measures import dimensions as used
 from latentgauge.measures.intervals import Interval, difference
 from latentgauge.measures.pairs import silent
@@ -47,6 +49,9 @@ from latentgauge.report import (
 )
 
 Progress = Callable[[float], None]
+
+# Of the progress; estimators asked for by name come after.
+SURVEY_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ def analyse(
     progress: Progress = silent,
 ) -> Report:
     """The whole report. `progress` gets the fraction done and may raise to stop the work."""
+    check_minibatch(options, subject.posterior.n)
     start = time.perf_counter()
     found = survey(
         subject.posterior.mu.cpu(),
@@ -109,10 +115,18 @@ def analyse(
         seed=options.seed,
         confidence=options.confidence,
         device=device,
-        tick=progress,
+        tick=lambda fraction: progress(SURVEY_SHARE * fraction),
     )
-    report = _report(subject, found, options, environment, torch.device(device))
+    surveyed = time.perf_counter()
+    named = named_results(
+        subject.posterior,
+        found,
+        options=options,
+        tick=lambda fraction: progress(SURVEY_SHARE + (1.0 - SURVEY_SHARE) * fraction),
+    )
+    report = _report(subject, found, named, options, environment, torch.device(device))
     stages = {f"measures.{name}": seconds for name, seconds in found.seconds.items()}
+    stages["measures.estimators"] = time.perf_counter() - surveyed
     timings = {**subject.timings, "measures": time.perf_counter() - start, **stages}
     progress(1.0)
     return report.model_copy(update={"timings": timings})
@@ -142,6 +156,7 @@ def _sha256(codes: Tensor) -> str:
 def _report(
     subject: Subject,
     found: Survey,
+    named: dict[str, EstimatorResult],
     options: Options,
     environment: Environment,
     device: torch.device,
@@ -173,26 +188,11 @@ def _report(
         dimensions=dimensions,
         collapse=_collapse(posterior, found, dimensions, options.active_threshold),
         labels=_labels(subject.labels, found),
-        estimators=_estimators(found),
+        estimators=named,
         warnings=[*subject.warnings, *cautions(posterior, found)],
         preflight=list(subject.preflight),
         timings={},
         environment=environment,
-    )
-
-
-def _estimate(
-    mean: Mean, t: float, *, floor: float = -math.inf, ceiling: float = math.inf
-) -> Estimate:
-    """value +- t standard errors, ends kept within what is possible unless the value is not."""
-    error = mean.standard_error
-    if error is None:
-        return Estimate(value=mean.value)
-    return Estimate(
-        value=mean.value,
-        standard_error=error,
-        lower=min(max(mean.value - t * error, floor), mean.value),
-        upper=max(min(mean.value + t * error, ceiling), mean.value),
     )
 
 
@@ -343,13 +343,3 @@ def _fraction(information: Interval, entropy: float) -> Estimate:
     return Estimate(
         lower=min(information.lower / entropy, 1.0), upper=min(information.upper / entropy, 1.0)
     )
-
-
-def _estimators(found: Survey) -> dict[str, EstimatorResult]:
-    return {
-        "aggregate": EstimatorResult(
-            kind="bounds",
-            bias="I_N lies below I in expectation, the upper bound above it",
-            ceiling=found.ceiling,
-        )
-    }

@@ -6,10 +6,23 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from latentgauge.errors import InvalidOption, UnknownOption
 
+# Beyond it two passes over a minibatch of 32 latents take minutes.
+LARGEST_MINIBATCH = 8192
+
+EstimatorName = Literal["aggregate", "gaussian", "mws", "mss", "calc_mi", "variational"]
 Channels = FiniteFloat | Annotated[list[FiniteFloat], Field(max_length=4096)]
 
 
@@ -87,9 +100,31 @@ class Options(BaseModel):
         allow_inf_nan=False,
         description="Variance of the mean above which a unit is active (Burda et al. 2016).",
     )
-    estimators: list[Literal["aggregate"]] = Field(
-        default=["aggregate"], max_length=8, description="Estimators to run, by name."
+    estimators: list[EstimatorName] = Field(
+        default=["aggregate"],
+        max_length=8,
+        description="Estimators to run, by name; aggregate, the report's own, always runs.",
     )
+    minibatch: int = Field(
+        default=64,
+        ge=2,
+        le=LARGEST_MINIBATCH,
+        description="Rows of the minibatches of mws, mss and calc_mi: the batch size of the "
+        "training log.",
+    )
+    train_size: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="Rows of the training set as mws and mss count them, at least minibatch. "
+        "null: the rows here.",
+    )
+
+    @field_validator("train_size")
+    @classmethod
+    def _holds_a_minibatch(cls, train_size: int | None, info: ValidationInfo) -> int | None:
+        batch = info.data.get("minibatch")
+        if train_size is not None and batch is not None and train_size < batch:
+            raise ValueError(f"a training set of {train_size} rows holds no minibatch of {batch}")
+        return train_size
 
 
 def parse_options(given: Mapping[str, Any]) -> Options:

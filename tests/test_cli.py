@@ -194,6 +194,7 @@ def test_help_shows_brackets_as_brackets(command: Command) -> None:
         ("input_layout", "flat", "flat"),
         ("estimators", "aggregate", ["aggregate"]),
         ("estimators", '["aggregate"]', ["aggregate"]),
+        ("estimators", "mws, calc_mi", ["mws", "calc_mi"]),
         ("samples", "1000", 1000),
     ],
 )

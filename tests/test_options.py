@@ -58,6 +58,11 @@ def test_an_unknown_option_is_answered_with_the_nearest(name: str, near: str) ->
         ("active_threshold", 0),
         ("active_threshold", float("inf")),
         ("estimators", ["nothing"]),
+        ("estimators", ["mws", "infonce"]),
+        ("minibatch", 1),
+        ("minibatch", 8193),
+        ("train_size", 1),
+        ("train_size", 63),
         ("device", "tpu"),
         ("prior", "mixture"),
     ],
@@ -69,6 +74,13 @@ def test_a_value_that_an_option_cannot_have_is_said_with_what_it_takes(
         parse_options({name: value})
     assert caught.value.expected == Options.model_fields[name].description
     assert caught.value.got == repr(value)
+
+
+def test_a_training_set_holds_a_minibatch() -> None:
+    assert parse_options({"train_size": 64}).train_size == 64
+    assert parse_options({"train_size": 10, "minibatch": 10}).train_size == 10
+    with pytest.raises(InvalidOption, match="a training set of 99 rows holds no minibatch of 100"):
+        parse_options({"train_size": 99, "minibatch": 100})
 
 
 def test_every_option_is_described() -> None:

@@ -21,11 +21,14 @@ from latentgauge.render.words import (
     class_counts,
     clean,
     estimate,
+    estimator_lines,
+    estimator_reason,
     fold,
     has_names,
     headline,
     interval,
     label_lines,
+    named_estimators,
     negative,
     number,
     subject,
@@ -124,6 +127,7 @@ def _report(report: Report, verdict: Verdict | None) -> Iterator[RenderableType]
     yield from _dimensions(report.dimensions)
     if report.labels is not None:
         yield from _labels(report.labels)
+    yield from _estimators(report)
     yield from _warnings(report)
     if verdict is not None:
         yield from _verdict(verdict)
@@ -195,6 +199,20 @@ def _warnings(report: Report) -> Iterator[RenderableType]:
         where = f" ({clean(warning.where)})" if warning.where else ""
         text = Text(f"{clean(warning.code)}{where}: {clean(warning.message)}", style="yellow")
         yield Padding(text, (0, 0, 0, 2))
+    yield ""
+
+
+def _estimators(report: Report) -> Iterator[RenderableType]:
+    named = named_estimators(report)
+    if not named:
+        return
+    yield Text(f"Estimators by name, in {UNIT}", style="bold")
+    table = _table("estimator", "figure", "reads")
+    for line in estimator_lines(named):
+        table.add_row(*(Text(clean(cell)) for cell in line))
+    yield table
+    for name, result in named.items():
+        yield Padding(Text(clean(estimator_reason(name, result))), (0, 0, 0, 2))
     yield ""
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
 from latentgauge.gates import Outcome
-from latentgauge.report import DatasetInformation, Dimension, Estimate, LabelInformation, Report
+from latentgauge.report import (
+    DatasetInformation,
+    Dimension,
+    Estimate,
+    EstimatorResult,
+    LabelInformation,
+    Report,
+)
 
 UNIT = "nats"
 OUTCOMES: dict[Outcome, str] = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
@@ -203,6 +210,33 @@ def label_lines(labels: LabelInformation) -> Iterator[Line]:
         estimate(labels.dataset_mutual_information),
         "not I(Z;Y): on a saturated code it reads H(Y) whatever the labels mean",
     )
+
+
+def named_estimators(report: Report) -> dict[str, EstimatorResult]:
+    """Those that were asked for beside the report's own."""
+    return {name: e for name, e in report.estimators.items() if name != "aggregate"}
+
+
+KINDS = {
+    "bounds": "bounds",
+    "lower_bound": "a lower bound",
+    "upper_bound": "an upper bound",
+    "approximation": "an approximation",
+}
+
+
+def estimator_lines(estimators: Mapping[str, EstimatorResult]) -> Iterator[tuple[str, str, str]]:
+    """Estimator, figure, and what it reads, a line each."""
+    for name, result in estimators.items():
+        for figure, found in result.figures.items():
+            told = "not known" if found.value is None else estimate(found)
+            yield name, figure.replace("_", " "), told
+
+
+def estimator_reason(name: str, result: EstimatorResult) -> str:
+    """What an estimator is and why its figures lean as they do."""
+    limit = "" if result.ceiling is None else f", at most {result.ceiling:.4g}"
+    return f"{name}: {KINDS[result.kind]}{limit}; {result.bias}"
 
 
 def class_counts(labels: LabelInformation, *, limit: int) -> str:

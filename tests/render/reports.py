@@ -203,6 +203,25 @@ def labels() -> dict[str, Any]:
     }
 
 
+def with_estimators() -> Report:
+    """The live report with estimators asked for by name, one of which a stranger wrote about."""
+    own = {"kind": "bounds", "bias": "none known", "ceiling": log(4096)}
+    mws = {
+        "kind": "approximation",
+        "bias": f"high by log N {HOSTILE} {CONTROL}",
+        "ceiling": 12.48,
+        "figures": {"total_correlation": measured(80.43, 0.02), "kl": measured(10.06, 0.03)},
+    }
+    rate = {
+        "kind": "upper_bound",
+        "bias": "high",
+        "ceiling": None,
+        "figures": {"prior": measured(10.06), "gaussian": Estimate()},
+    }
+    estimators = {"aggregate": own, "mws": mws, "variational": rate}
+    return report(["active"] * 10, information_n=7.83, saturated=True, estimators=estimators)
+
+
 def verdict() -> Verdict:
     """One gate of each outcome."""
     gates = [

@@ -5,9 +5,23 @@ from rich.text import Text
 
 from latentgauge.job import Job
 from latentgauge.render import render
-from latentgauge.render.table import render_job, render_jobs, render_report, render_verdict
+from latentgauge.render.table import (
+    render_job,
+    render_jobs,
+    render_report,
+    render_verdict,
+)
 from tests.protocol import document
-from tests.render.reports import collapsed, dimension, hostile, live, report, verdict
+from tests.render.reports import (
+    CONTROL,
+    collapsed,
+    dimension,
+    hostile,
+    live,
+    report,
+    verdict,
+    with_estimators,
+)
 
 
 def flat(text: str) -> str:
@@ -173,3 +187,15 @@ def test_every_format_has_its_own_rendering() -> None:
     assert render(live(), form="json", verdict=verdict()) == live().to_json()
     assert render(live(), form="html", verdict=verdict()).startswith("<!doctype html>")
     assert "Verdict: FAIL" in render(live(), form="table", verdict=verdict())
+
+
+def test_estimators_by_name_are_shown_when_they_were_asked_for() -> None:
+    assert "Estimators by name" not in render_report(live())
+    shown = render_report(with_estimators())
+    text = flat(shown)
+    assert "Estimators by name, in nats" in text
+    assert "mws total correlation 80.43 [80.39, 80.47]" in text
+    assert "variational prior 10.06 variational gaussian not known" in text
+    assert "mws: an approximation, at most 12.48; high by log N" in text
+    assert "variational: an upper bound; high" in text
+    assert not any(c in shown for c in CONTROL if not c.isprintable())
