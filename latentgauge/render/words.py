@@ -18,6 +18,8 @@ from latentgauge.report import (
 )
 
 UNIT = "nats"
+# A code that carries nothing reads this much by rounding.
+ROUNDING = 1e-9
 OUTCOMES: dict[Outcome, str] = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 
 
@@ -76,6 +78,12 @@ def estimate(e: Estimate | DatasetInformation) -> str:
         return bounds(e)
     exact = e.lower == e.value == e.upper
     return number(e.value) if exact else f"{number(e.value)} {interval(e)}"
+
+
+def logged(x: float) -> str:
+    """A figure as a log prints it: two digits after the point, more where that would be 0."""
+    shown = 0.0 if abs(x) < ROUNDING else x
+    return number(shown) if abs(shown) < 0.1 else f"{shown:,.2f}"
 
 
 def percent(confidence: float) -> str:
