@@ -25,6 +25,8 @@ LARGEST = 2**23
 NEIGHBOURS = (40, 100)
 BANDWIDTH = 0.8
 LLOYD_STEPS = 6
+# Distances that are held at a time.
+DISTANCES = 2**21
 # Means to a cell that the cells' places are learnt from.
 TAUGHT = 10
 # A block's numbers: what a core's own cache holds.
@@ -44,9 +46,8 @@ class Cells:
     def of(cls, x: Tensor, start: Tensor, *, q: int) -> Cells:
         """Lloyd's algorithm on x [n, D] from the means numbered in `start` [C].
 
-        In float32, and on some of the means: cells choose shapes, no number rests on them.
+        On some of the means; x may be float32: cells choose shapes, no number rests on them.
         """
-        x = x.float()
         some = x[:: max(len(x) // (TAUGHT * len(start)), 1)]
         centres = x[start]
         for _ in range(LLOYD_STEPS):
@@ -59,7 +60,7 @@ class Cells:
 
     def members(self, x: Tensor) -> list[Tensor]:
         """Which of any means x [m, D] each cell has."""
-        cell = _nearest(x.float(), self.centres)
+        cell = _nearest(x, self.centres)
         sizes = torch.bincount(cell, minlength=len(self.centres)).tolist()
         return list(torch.split(cell.argsort(stable=True), sizes))
 
@@ -67,7 +68,7 @@ class Cells:
 def nearest(a: Tensor, b: Tensor, k: int) -> Tensor:
     """[m, k]: numbers of the k points of b [n, D] nearest to each of a [m, D], nearest first."""
     half = 0.5 * b.square().sum(dim=1)
-    parts = torch.split(a, max(LARGEST // len(b), 1))
+    parts = torch.split(a, max(DISTANCES // len(b), 1))
     return torch.cat([(half - p @ b.T).topk(k, dim=1, largest=False).indices for p in parts])
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from latentgauge.measures.decomposition import LOG_2PI
 
 # Rows that are read at a time.
-STRIPE = 2**16
+STRIPE = 2**14
 # Below this many rows the kernel estimate behind the shrinkage means nothing (Ledoit & Wolf).
 FEWEST_ROWS = 12
 CONSTANT = 1e-12

@@ -22,18 +22,25 @@ class Lanes:
     count: int
     pool: Executor | None = None
 
-    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """work(item) for every item, in order; twice as many begun as there are lanes.
+    def each(
+        self,
+        work: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        ahead: int | None = None,
+    ) -> Iterator[Result]:
+        """work(item) for every item, in order; `ahead` of them begun, or two for each lane.
 
         An error ends it; what is running then is waited for when the lanes close.
         """
+        ahead = 2 * self.count if ahead is None else ahead
         if self.pool is None:
             yield from map(work, items)
             return
         begun: deque[Future[Result]] = deque()
         for item in items:
             begun.append(self.pool.submit(work, item))
-            if len(begun) >= 2 * self.count:
+            if len(begun) > ahead:
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()

@@ -17,7 +17,7 @@ from latentgauge.measures.lanes import ONE, Lanes
 ROWS, COLUMNS = 256, 512
 DEVICE_ROWS, DEVICE_COLUMNS = 4096, 8192
 # Columns prepared at a time.
-STRIPE = 2**16
+STRIPE = 2**14
 # exp of arguments that underflow is 30 to 200 times slower; e^-700 is nothing beside 1.
 FLOOR = -700.0
 TRUSTED = FLOOR + 40.0
@@ -163,9 +163,6 @@ class Groups:
     def some(self, columns: slice) -> Groups:
         return Groups(self.rows, self.columns[columns], self.count)
 
-    def to(self, device: torch.device) -> Groups:
-        return Groups(self.rows.to(device), self.columns.to(device), self.count)
-
     def cuts(self) -> list[int]:
         """Where each class ends in the columns."""
         ends: list[int] = torch.bincount(self.columns, minlength=self.count).cumsum(0).tolist()
@@ -190,7 +187,8 @@ class Columns:
 class Products:
     """log k(z_i, j) = left_i . right_j - 1/2 sum_b ((z_ib - m_bj) w_bj)^2, a stripe.
 
-    left [M, k]; z [M, b] holds the dimensions whose expanded square would round badly. The last
+    left [M, k]; z [M, b] holds the dimensions whose expanded square would round badly; own [M]
+    is the class of each row, `cuts` where each class ends in the columns. The last
     entry of left_i is the place of the reference, so that of right_j is 1. Products in float32
     take it in float64, after the product.
     """
@@ -198,7 +196,8 @@ class Products:
     left: Tensor
     z: Tensor
     blocks: Sequence[Columns]
-    groups: Groups
+    own: Tensor
+    cuts: Sequence[int]
     apart: Apart | None = None
 
     @classmethod
@@ -221,16 +220,17 @@ class Products:
             for *part, span in zip(*parts, spans, strict=True)
         ]
         apart = None if apart is None else apart.to(device)
-        return cls(left.to(device), z.to(device), blocks, groups.to(device), apart)
+        own = groups.rows.to(device)
+        return cls(left.to(device), z.to(device), blocks, own, groups.cuts(), apart)
 
     def sums(self, rows: Tensor, reference: Tensor) -> Tensor:
         out = reference.new_zeros(len(rows), 2)
-        own, cuts = self.groups.rows[rows], self.groups.cuts()
+        own = self.own[rows]
         for log_k, columns, mask in self._blocks(rows, reference):
             k = log_k.clamp_(FLOOR, -FLOOR).exp_()
             if mask is not None:
                 k.masked_fill_(mask, 0.0)
-            _add_by_class(out, k, own, columns, cuts)
+            _add_by_class(out, k, own, columns, self.cuts)
         return out
 
     def peaks(self, rows: Tensor, reference: Tensor) -> Tensor:
@@ -267,7 +267,7 @@ class Products:
             done = columns.stop
 
 
-def _add_by_class(out: Tensor, k: Tensor, own: Tensor, columns: slice, cuts: list[int]) -> None:
+def _add_by_class(out: Tensor, k: Tensor, own: Tensor, columns: slice, cuts: Sequence[int]) -> None:
     if len(cuts) == 1:
         out += k.sum(dim=1, keepdim=True)
         return

@@ -99,14 +99,15 @@ def components(
     learnt[:, 2 : 2 + len(BANDWIDTHS)] = kernels[:, :, 0]
     first = 2 + len(BANDWIDTHS)
     starts = [fold.start(generator) for fold in parts]
-    cells = lanes.each(lambda both: both[0].cells(both[1]), zip(parts, starts, strict=True))
+    pairs = zip(parts, starts, strict=True)
+    cells = lanes.each(lambda both: both[0].cells(both[1]), pairs, ahead=1)
     for f, (fold, each) in enumerate(zip(parts, cells, strict=True)):
         for k, kernel in enumerate(each):
             found = log_sums(kernel.stripes(), fold.reference, lanes=lanes)[:, 0].cpu()
             learnt[fold.mine, first + k] = found - fold.few.log_count
         tick(0.5 + 0.5 * (f + 1) / len(parts))
     if thorough:
-        own = lanes.each(lambda fold: fold.local(), parts)
+        own = lanes.each(lambda fold: fold.local(), parts, ahead=lanes.count)
         for fold, found in zip(parts, own, strict=True):
             learnt[fold.mine, first + len(NEIGHBOURS) :] = found
     log_r = torch.cat([known, learnt], dim=1)
@@ -324,8 +325,8 @@ class _Part:
         x, var = self.table.mu[self.shaping], self.table.logvar[self.shaping].exp()
         few, scale = self.table.mu[self.few.rows], self.moments.noise.sqrt()
         most = min(max(2, len(x) // 8), max(NEIGHBOURS), len(x))
-        cells = Cells.of(x / scale, start, q=most)
-        members, out = cells.members(few / scale), []
+        cells = Cells.of((x / scale).float(), start, q=most)
+        members, out = cells.members((few / scale).float()), []
         for q in NEIGHBOURS:
             near = cells.near[:, :q]
             shapes = Shapes.of(x[near], var[near].mean(dim=1), h=BANDWIDTH)
