@@ -103,6 +103,17 @@ def test_one_unit_bounds_nothing():
     assert (interval.lower, interval.upper) == (0.0, None)
 
 
+def test_a_row_beyond_all_others_costs_its_log():
+    mu = normal(2000, 1, seed=13)
+    near = _marginals(mu, torch.full_like(mu, -2.0))[0].upper
+    mu[0] = 1e6
+    (m,) = _marginals(mu, torch.full_like(mu, -2.0))
+    # Of 2000 rows one costs about log(1e6^2 / 2e-4) = 36 nats, where a Gaussian asks 5e11; the
+    # folds that hold it lose the bandwidths, which go by the spread.
+    assert m.upper - near < 0.1
+    assert m.upper > m.dataset
+
+
 WIDTHS = {"equal": 0.0, "spread": 0.5, "wide": 1.5, "extreme": 5.0}
 
 
