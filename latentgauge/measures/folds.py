@@ -1,4 +1,4 @@
-"""Densities of one latent from the folds that do not hold the row."""
+"""Densities of one latent from the folds that do not hold the row, with labels or without."""
 
 from __future__ import annotations
 
@@ -131,3 +131,24 @@ def _coarse(mu: Tensor, var: Tensor) -> SplineDensities | UnevenDensity | None:
     if fits(line.length, var, COARSE, LONE_WORK):
         return _spectra(mu, var, line, torch.zeros(len(mu), dtype=torch.int64), 1).densities()
     return UnevenDensity.of(mu, var, line, resolution=COARSE, points=BESIDE)
+
+
+def class_log_densities(
+    mu: Tensor, logvar: Tensor, z: Tensor, *, classes: Tensor, folds: Tensor, rows: Tensor
+) -> Tensor:
+    """log q_j(z_i|y = c) of one latent, [M, C], from the rows of class c outside the fold of i.
+
+    mu, logvar, classes (0..C-1) and folds are [N]; z [M] are draws of the `rows` [M]. In nats;
+    -inf where there is no such row, and where z lies beyond the reach of all there are. Each
+    column integrates to at most 1, so that with class frequencies that have not seen the row
+    either, p(y|z) = p(y) q(z|y) / sum_c p(c) q(z|c) serves the bound of Barber & Agakov 2003.
+    """
+    var, mine = logvar.exp(), folds[rows]
+    count = int(folds.max()) + 1
+    out = z.new_full((len(z), int(classes.max()) + 1), -math.inf)
+    for c in range(out.shape[1]):
+        here = (classes == c).nonzero().flatten()
+        if len(here):
+            density = rest_density(mu[here], var[here], folds[here], count=count)
+            out[:, c] = density.at(z, mine).log()
+    return out

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from latentgauge.measures.folds import (
     EachRest,
     RestDensity,
+    class_log_densities,
     rest_density,
     widened_densities,
 )
 from tests.mixtures import brute_density, quadrature_nodes
-from tests.truth import F64, normal
+from tests.truth import F64, generator, normal
 
 FOLDS = 3
 BANDWIDTHS = (0.03, 0.3, 1.0)
@@ -42,18 +45,16 @@ def _mass(density: RestDensity, fold: int, nodes: torch.Tensor, weights: torch.T
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_density_behind_a_bound_holds_at_most_the_mass_one(kind):
     mu, var, folds = _case(kind)
-    spread = float(mu.var(correction=0))
     nodes, weights = quadrature_nodes(mu, var.sqrt())
     for fold in range(FOLDS):
         mass = _mass(rest_density(mu, var, folds, count=FOLDS), fold, nodes, weights)
-        assert mass == pytest.approx(1.0, abs=2e-5)
+        assert mass == pytest.approx(1.0, abs=1e-8)
     wide = widened_densities(mu, var, folds, count=FOLDS, bandwidths=BANDWIDTHS)
     for h, density in zip(BANDWIDTHS, wide, strict=True):
-        # Every fold's spread is within these factors of the whole's, or the row at 1e7 is held out.
         for fold in range(FOLDS):
             own = mu[folds != fold].var(correction=0)
             nodes, weights = quadrature_nodes(mu, (var + h * h * own).sqrt())
-            assert _mass(density, fold, nodes, weights) == pytest.approx(1.0, abs=2e-5), (h, spread)
+            assert _mass(density, fold, nodes, weights) == pytest.approx(1.0, abs=1e-8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -99,3 +100,48 @@ def test_a_fold_that_holds_every_row_leaves_no_density():
     assert density.at(torch.zeros(2, dtype=F64), torch.tensor([0, 1])).tolist()[0] == 0.0
     apart = EachRest((None, None))
     assert apart.at(torch.zeros(2, dtype=F64), torch.tensor([0, 0])).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", ["equal", "spread", "narrow"])
+def test_class_densities_are_those_of_the_other_folds_rows_of_the_class(kind):
+    mu, var, folds = _case(kind, n=120)
+    classes = torch.randint(0, 3, (120,), generator=generator(4))
+    rows = torch.arange(0, 120, 2)
+    z = (mu + var.sqrt() * normal(120, seed=5))[rows]
+    found = class_log_densities(mu, var.log(), z, classes=classes, folds=folds, rows=rows)
+    assert found.shape == (60, 3)
+    for i, row in enumerate(rows.tolist()):
+        for c in range(3):
+            rest = (folds != folds[row]) & (classes == c)
+            expected = float(brute_density(z[i : i + 1], mu[rest], var[rest]))
+            if expected > 1e-3:
+                assert float(found[i, c]) == pytest.approx(math.log(expected), abs=0.02)
+
+
+def test_a_class_of_one_fold_has_no_density_there():
+    mu, logvar = normal(40, seed=6), torch.zeros(40, dtype=F64)
+    folds = torch.arange(40) % 4
+    # Class 1 lies in fold 2 alone, and class 2 has no row at all.
+    classes = torch.where(folds == 2, 1, 0)
+    classes[0] = 3
+    found = class_log_densities(mu, logvar, mu, classes=classes, folds=folds, rows=torch.arange(40))
+    assert bool((found[:, 2] == -math.inf).all())
+    assert bool(((found[:, 1] == -math.inf) == (folds == 2)).all())
+    assert bool(((found[:, 3] == -math.inf) == (folds == 0)).all())
+
+
+def test_a_row_changes_no_class_density_of_its_own_fold():
+    mu, logvar, _ = _case("equal")
+    folds, classes = torch.arange(90) % FOLDS, torch.arange(90) % 2
+    rows = (folds == 0).nonzero().flatten()
+    z = mu[rows]
+    setting = {"classes": classes, "folds": folds, "rows": rows}
+    before = class_log_densities(mu, logvar.log(), z, **setting)
+    # The outermost rows of a class stay, so that its grid does.
+    edge = torch.zeros(90, dtype=torch.bool)
+    for c in range(2):
+        mine = (classes == c).nonzero().flatten()
+        edge[mine[mu[mine].argmin()]] = edge[mine[mu[mine].argmax()]] = True
+    moved = torch.where((folds == 0) & ~edge, 0.1, mu)
+    after = class_log_densities(moved, logvar.log(), z, **setting)
+    assert torch.allclose(before.exp(), after.exp(), rtol=0.0, atol=1e-12)
