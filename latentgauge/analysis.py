@@ -20,6 +20,7 @@ from latentgauge.estimates import bounded as _bounds
 from latentgauge.estimates import estimated as _estimate
 from latentgauge.estimates import exact as _exact
 from latentgauge.estimates import of_dataset as _of_dataset
+from latentgauge.estimators import check_minibatch, named_results
 from latentgauge.forecasts import forecast_section
 from latentgauge.label_figures import class_reasons, label_information
 from latentgauge.measures import dimensions as used
@@ -51,6 +52,9 @@ from latentgauge.report import (
 )
 
 Progress = Callable[[float], None]
+
+# Of the progress; estimators asked for by name come after.
+SURVEY_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def analyse(
     progress: Progress = silent,
 ) -> Report:
     """The whole report. `progress` gets the fraction done and may raise to stop the work."""
+    check_minibatch(options, subject.posterior.n)
     start = time.perf_counter()
     found = survey(
         subject.posterior.mu.cpu(),
@@ -111,13 +116,22 @@ def analyse(
         copies=None if subject.copies is None else subject.copies.cpu(),
         classes=None if subject.labels is None else subject.labels.codes.cpu(),
         samples=options.samples,
+        thorough=options.thorough,
         seed=options.seed,
         confidence=options.confidence,
         device=device,
-        tick=progress,
+        tick=lambda fraction: progress(SURVEY_SHARE * fraction),
     )
-    report = _report(subject, found, options, environment, torch.device(device))
+    surveyed = time.perf_counter()
+    named = named_results(
+        subject.posterior,
+        found,
+        options=options,
+        tick=lambda fraction: progress(SURVEY_SHARE + (1.0 - SURVEY_SHARE) * fraction),
+    )
+    report = _report(subject, found, named, options, environment, torch.device(device))
     stages = {f"measures.{name}": seconds for name, seconds in found.seconds.items()}
+    stages["measures.estimators"] = time.perf_counter() - surveyed
     timings = {**subject.timings, "measures": time.perf_counter() - start, **stages}
     progress(1.0)
     return report.model_copy(update={"timings": timings})
@@ -147,13 +161,14 @@ def _sha256(codes: Tensor) -> str:
 def _report(
     subject: Subject,
     found: Survey,
+    named: dict[str, EstimatorResult],
     options: Options,
     environment: Environment,
     device: torch.device,
 ) -> Report:
     posterior = subject.posterior
     dimensions = _dimensions(posterior, found, options.active_threshold)
-    kl = mean_over_units(found.kl.sum(dim=1), found.units)
+    kl = mean_over_units(found.kl, found.units)
     information = _bounds(found.information)
     labels = _labels(subject.labels, found, options)
     active = _active_dimensions(posterior, dimensions, options)
@@ -181,7 +196,7 @@ def _report(
         collapse=_collapse(posterior, found, dimensions, options.active_threshold, labels),
         labels=labels,
         forecast=forecast_section(subject.spectrum, options, active=active, d=posterior.d),
-        estimators=_estimators(found),
+        estimators=named,
         warnings=[*subject.warnings, *cautions(posterior, found), *class_cautions(labels)],
         preflight=list(subject.preflight),
         timings={},
@@ -198,17 +213,14 @@ def _dataset_information(found: Survey) -> DatasetInformation:
 
 def _decomposition(found: Survey) -> DatasetDecomposition:
     """Its first line is exact, so that the parts add up: KL = I_N + TC + DWKL."""
-    kl, information = found.kl.mean(dim=0), found.joint.dataset
-    total, error = float(kl.sum()), information.standard_error
-    marginals = [m.dataset for m in found.marginals]
-    correlation = Mean(math.fsum(marginals) - information.value, error)
+    information, error = found.joint.dataset, found.joint.dataset.standard_error
+    total = math.fsum(latent.kl.value for latent in found.latents)
+    correlation = Mean(math.fsum(x.dataset for x in found.latents) - information.value, error)
     return DatasetDecomposition(
         kl=_exact(total),
         information=_of_dataset(information, found, ceiling=found.ceiling),
         total_correlation=_of_dataset(correlation, found),
-        dimensionwise_kl=_exact(
-            math.fsum(k - m for k, m in zip(kl.tolist(), marginals, strict=True))
-        ),
+        dimensionwise_kl=_exact(math.fsum(x.kl.value - x.dataset for x in found.latents)),
         marginal_kl=_of_dataset(Mean(total - information.value, error), found),
     )
 
@@ -218,8 +230,8 @@ def _dimensions(posterior: Posterior, found: Survey, threshold: float) -> list[D
     width = posterior.logvar.exp().mean(dim=0)
     out = []
     for j in range(posterior.d):
-        interval, apart = found.intervals[j], found.divergences[j]
-        kl = mean_over_units(found.kl[:, j], found.units)
+        latent = found.latents[j]
+        interval, apart = latent.interval, latent.divergence
         lower = 0.0 if interval.lower is None else interval.lower
         out.append(
             Dimension(
@@ -228,10 +240,10 @@ def _dimensions(posterior: Posterior, found: Survey, threshold: float) -> list[D
                 mean=float(mean[j]),
                 variance_of_mean=float(moved[j]),
                 mean_of_variance=float(width[j]),
-                kl=_estimate(kl, found.quantile, floor=0.0),
+                kl=_estimate(latent.kl, found.quantile, floor=0.0),
                 mutual_information=Estimate(
-                    value=found.marginals[j].dataset,
-                    standard_error=found.marginals[j].lower_error,
+                    value=latent.dataset,
+                    standard_error=latent.standard_error,
                     lower=interval.lower,
                     upper=interval.upper,
                 ),
@@ -304,13 +316,3 @@ def _labels(labels: Labels | None, found: Survey, options: Options) -> LabelInfo
         return None
     counts = torch.bincount(labels.codes.cpu(), minlength=len(labels.classes))
     return label_information(labels.classes, counts.tolist(), found, options)
-
-
-def _estimators(found: Survey) -> dict[str, EstimatorResult]:
-    return {
-        "aggregate": EstimatorResult(
-            kind="bounds",
-            bias="I_N lies below I in expectation, the upper bound above it",
-            ceiling=found.ceiling,
-        )
-    }

@@ -32,10 +32,14 @@ class Inputs:
     posterior: Path | None = None
 
 
-def given_options(given: Mapping[str, str | None]) -> Options:
-    """The options whose text was given, checked; the others have their defaults."""
+def given_options(given: Mapping[str, str | bool | None]) -> Options:
+    """The options whose text was given or switch was set, checked; the others have defaults."""
     return parse_options(
-        {name: option_value(name, text) for name, text in given.items() if text is not None}
+        {
+            name: option_value(name, text) if isinstance(text, str) else text
+            for name, text in given.items()
+            if text is not None
+        }
     )
 
 

@@ -24,6 +24,7 @@ from latentgauge.arguments import (
     parsed_tags,
     parsed_target,
 )
+from latentgauge.cli_translate import translate
 from latentgauge.client import Client
 from latentgauge.console import (
     Reporter,
@@ -41,13 +42,13 @@ from latentgauge.errors import (
     InvalidOption,
     InvalidRequest,
     LatentgaugeError,
-    MissingExtra,
     Misuse,
     NotFinished,
     UnknownOption,
 )
 from latentgauge.gates import Gate, Verdict, judge, parse_gates
 from latentgauge.job import Job, State
+from latentgauge.measured import measured
 from latentgauge.options import Options
 from latentgauge.parameters import (
     Deadline,
@@ -65,7 +66,6 @@ from latentgauge.parameters import (
 )
 from latentgauge.render import Format, render, table
 from latentgauge.report import Report
-from latentgauge.threads import let_threads_sleep
 
 SERVER = "http://127.0.0.1:8000"
 # A waiting pipeline always ends; a job is given 10 minutes, and may stand in a queue before.
@@ -215,28 +215,12 @@ def list_jobs(
     return 0
 
 
+app.command(
+    epilog="Example: latentgauge translate encoder.pt data.npz --batch-size 64 --train-size 60000"
+)(translate)
+
+
 # ---------------------------------------------------------------- what they do
-
-
-def measured(inputs: Inputs, options: Options, progress: Reporter) -> Report:
-    """The report, made in this process. Only here torch is needed."""
-    let_threads_sleep()
-    try:
-        from latentgauge.local import analyse_files, analyse_table
-    except ModuleNotFoundError as missing:
-        if missing.name not in ("torch", "numpy"):
-            raise
-        raise MissingExtra(
-            f"analysing on this machine needs {missing.name}, which is not installed",
-            expected="torch and numpy",
-            got=f"no {missing.name}",
-            remedy="pip install 'latentgauge[torch]', or submit the files to a service",
-        ) from missing
-    if inputs.posterior is not None:
-        return analyse_table(inputs.posterior, options=options, progress=progress)
-    assert inputs.encoder is not None
-    assert inputs.dataset is not None
-    return analyse_files(inputs.encoder, inputs.dataset, options=options, progress=progress)
 
 
 def posted(

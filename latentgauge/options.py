@@ -22,6 +22,10 @@ from latentgauge.errors import InvalidOption, UnknownOption
 # Ratios of weights and variances within these stay in float64's range.
 _LEAST, _MOST = 1e-100, 1e100
 Variance = Annotated[FiniteFloat, Field(ge=0, le=_MOST)]
+# Beyond it two passes over a minibatch of 32 latents take minutes.
+LARGEST_MINIBATCH = 8192
+
+EstimatorName = Literal["aggregate", "gaussian", "mws", "mss", "calc_mi", "variational"]
 Channels = FiniteFloat | Annotated[list[FiniteFloat], Field(max_length=4096)]
 
 
@@ -79,6 +83,11 @@ class Options(BaseModel):
         description="Most draws z that the joint information uses; never more than there are rows.",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Of every random draw.")
+    thorough: bool = Field(
+        default=False,
+        description="Gives every row a kernel of its own shape in the upper bound on I(X;Z): "
+        "tighter on curved codes, and slower.",
+    )
     confidence: float = Field(
         default=0.95, gt=0.5, lt=1.0, description="Two-sided level of every interval."
     )
@@ -120,9 +129,31 @@ class Options(BaseModel):
         "latents a linear VAE would keep. It needs a beta above 0, and spectrum needs it. null: "
         "no forecast.",
     )
-    estimators: list[Literal["aggregate"]] = Field(
-        default=["aggregate"], max_length=8, description="Estimators to run, by name."
+    estimators: list[EstimatorName] = Field(
+        default=["aggregate"],
+        max_length=8,
+        description="Estimators to run, by name; aggregate, the report's own, always runs.",
     )
+    minibatch: int = Field(
+        default=64,
+        ge=2,
+        le=LARGEST_MINIBATCH,
+        description="Rows of the minibatches of mws, mss and calc_mi: the batch size of the "
+        "training log.",
+    )
+    train_size: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="Rows of the training set as mws and mss count them, at least minibatch. "
+        "null: the rows here.",
+    )
+
+    @field_validator("train_size")
+    @classmethod
+    def _holds_a_minibatch(cls, train_size: int | None, info: ValidationInfo) -> int | None:
+        batch = info.data.get("minibatch")
+        if train_size is not None and batch is not None and train_size < batch:
+            raise ValueError(f"a training set of {train_size} rows holds no minibatch of {batch}")
+        return train_size
 
     @field_validator("decoder_variance")
     @classmethod

@@ -56,32 +56,44 @@ Tags = Annotated[
 
 def takes_options(command: Callable[..., int]) -> Callable[..., int]:
     """The command with a parameter for every field of `Options`, gathered into `options`."""
+    return takes_options_but()(command)
 
-    @wraps(command)
-    def gathering(**arguments: Any) -> int:
-        given = {name: arguments.pop(name) for name in Options.model_fields}
-        return command(**arguments, options=given_options(given))
 
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for name, p in signature.parameters.items() if name != "options"]
-    parameters = [*own, *(_parameter(name) for name in Options.model_fields)]
-    gathering.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    gathering.__annotations__ = {p.name: p.annotation for p in parameters}
-    return gathering
+def takes_options_but(*own_names: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """`takes_options` for a command that says itself what these options are."""
+    names = [name for name in Options.model_fields if name not in own_names]
+
+    def taking(command: Callable[..., int]) -> Callable[..., int]:
+        @wraps(command)
+        def gathering(**arguments: Any) -> int:
+            given = {name: arguments.pop(name) for name in names}
+            return command(**arguments, options=given_options(given))
+
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for name, p in signature.parameters.items() if name != "options"]
+        parameters = [*own, *(_parameter(name) for name in names)]
+        replaced = signature.replace(parameters=parameters)
+        gathering.__signature__ = replaced  # type: ignore[attr-defined]
+        gathering.__annotations__ = {p.name: p.annotation for p in parameters}
+        return gathering
+
+    return taking
 
 
 def _parameter(name: str) -> inspect.Parameter:
     field = Options.model_fields[name]
     told = f"{field.description} Default: {json.dumps(field.default)}."
+    switch = field.annotation is bool
     option = typer.Option(
         flag(name),
-        metavar=_metavar(field.annotation),
+        metavar=None if switch else _metavar(field.annotation),
         help=escape(told),
         rich_help_panel="Analysis",
         show_default=False,
     )
     kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=None, annotation=Annotated[str | None, option])
+    taken = bool | None if switch else str | None
+    return inspect.Parameter(name, kind, default=None, annotation=Annotated[taken, option])
 
 
 def flag(name: str) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from latentgauge.options import Options
 
 # Changes whenever the same inputs and options may give other numbers.
-ESTIMATOR_VERSION = "1"
+ESTIMATOR_VERSION = "2"
 
 
 class _Part(BaseModel):
@@ -265,9 +265,20 @@ class Forecast(_Part):
 
 
 class EstimatorResult(_Part):
-    kind: Literal["bounds", "approximation"]
-    bias: str = Field(description="Which way its figures lean.")
-    ceiling: NatsNumber | None = Field(description="No lower figure of it can exceed this.")
+    """What an estimator by another name reads; its intervals hold what it would read on average.
+
+    Only where `kind` is a bound does that say something of I(X;Z).
+    """
+
+    kind: Literal["bounds", "lower_bound", "upper_bound", "approximation"]
+    bias: str = Field(description="Which way its figures lean, and why.")
+    ceiling: NatsNumber | None = Field(
+        description="What its information, or for bounds their lower one, cannot exceed in "
+        "expectation; null where nothing limits it."
+    )
+    figures: dict[str, Nats] = Field(
+        default={}, description="By name; none for aggregate, whose figures are the report's own."
+    )
 
 
 class Warning(_Part):

@@ -175,7 +175,7 @@ def test_every_option_of_an_analysis_is_an_option_of_the_command(
         assert f"{flag(option)} " in done.out
 
 
-@pytest.mark.parametrize("name", ["analyse", "submit", "show", "wait", "list"])
+@pytest.mark.parametrize("name", ["analyse", "submit", "show", "wait", "list", "translate"])
 def test_help_has_an_example(command: Command, name: str) -> None:
     assert f"Example: latentgauge {name} " in " ".join(command(name, "--help").out.split())
 
@@ -197,6 +197,7 @@ def test_help_shows_brackets_as_brackets(command: Command) -> None:
         ("spectrum", "[4, .5]", ["4", ".5"]),
         ("spectrum", "[4, 0.5]", [4, 0.5]),
         ("estimators", '["aggregate"]', ["aggregate"]),
+        ("estimators", "mws, calc_mi", ["mws", "calc_mi"]),
         ("samples", "1000", 1000),
     ],
 )
@@ -519,7 +520,7 @@ def test_stdout_is_utf_8_whatever_the_locale(service: Service) -> None:
     assert json.loads(ran.stdout)["tags"] == {"name": "gr\u00fcn"}
 
 
-@pytest.mark.parametrize("name", ["analyse", "submit", "show", "wait", "list"])
+@pytest.mark.parametrize("name", ["analyse", "submit", "show", "wait", "list", "translate"])
 def test_every_option_is_in_the_guide(name: str) -> None:
     found = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     guide = (ROOT / "docs" / "guide" / "command-line.md").read_text()

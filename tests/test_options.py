@@ -65,6 +65,11 @@ def test_an_unknown_option_is_answered_with_the_nearest(name: str, near: str) ->
         ("active_threshold", 0),
         ("active_threshold", float("inf")),
         ("estimators", ["nothing"]),
+        ("estimators", ["mws", "infonce"]),
+        ("minibatch", 1),
+        ("minibatch", 8193),
+        ("train_size", 1),
+        ("train_size", 63),
         ("device", "tpu"),
         ("prior", "mixture"),
     ],
@@ -92,6 +97,13 @@ def test_a_forecast_needs_a_decoder_variance_and_a_weight(given: dict[str, Any],
     assert "It needs a beta above 0" in caught.value.expected
     both = {"spectrum": [2.0, 1.0], "decoder_variance": 0.5, "beta": 2.0}
     assert parse_options(both).spectrum == [2.0, 1.0]
+
+
+def test_a_training_set_holds_a_minibatch() -> None:
+    assert parse_options({"train_size": 64}).train_size == 64
+    assert parse_options({"train_size": 10, "minibatch": 10}).train_size == 10
+    with pytest.raises(InvalidOption, match="a training set of 99 rows holds no minibatch of 100"):
+        parse_options({"train_size": 99, "minibatch": 100})
 
 
 def test_every_option_is_described() -> None:

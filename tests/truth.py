@@ -9,6 +9,8 @@ import torch
 from scipy import integrate
 from torch import Tensor
 
+from latentgauge.measures.joint import Draws, Noise, Standardised, drawn_rows
+
 F64 = torch.float64
 
 
@@ -18,6 +20,14 @@ def generator(seed: int) -> torch.Generator:
 
 def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, dtype=F64, generator=generator(seed))
+
+
+def drawn(table: Standardised, *, generator: torch.Generator, samples: int | None = None) -> Draws:
+    """Draws of a table's rows, all of them or `samples`."""
+    n, d = table.mu.shape
+    noise = Noise.of(n, d, generator=generator)
+    rows = drawn_rows(n, samples=samples or n, generator=generator)
+    return Draws.of(table, noise, rows=rows)
 
 
 @dataclass(frozen=True)

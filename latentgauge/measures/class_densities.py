@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 
 from latentgauge.measures.decomposition import log_normal
-from latentgauge.measures.density import COARSE, REACH, Resolution, mixture_density
-from latentgauge.measures.marginals import FEW_PAIRS, NARROWEST
 
 # Kernels on the means of one class, in standard deviations of these.
 CLASS_BANDWIDTHS = (0.1, 0.4)
@@ -17,53 +15,6 @@ CLASS_BANDWIDTHS = (0.1, 0.4)
 KERNEL_REACH, PER_KERNEL, MOST_POINTS = 8.0, 3.0, 2**12
 # Rows of all classes that stand beside those of one, where its moments are taken.
 PRIOR_ROWS = 2.0
-# Densities of all classes side by side on one grid.
-SIDE_BY_SIDE = Resolution(COARSE.per_sigma, COARSE.ratio, work=2**23, beside=2**17)
-# No log density that float64 holds is lower.
-LOWEST = -1e300
-
-
-def class_log_densities(
-    mu: Tensor, logvar: Tensor, z: Tensor, *, classes: Tensor, folds: Tensor, rows: Tensor
-) -> Tensor:
-    """log q_j(z_i|y=c) of one latent, [M, C], from the rows of class c in the folds without i.
-
-    mu, logvar, classes, folds [N] are of every row; z [M] was drawn from `rows` [M]. -inf where
-    the other folds hold no row of the class, or none that reaches z.
-    """
-    count, var = int(classes.max()) + 1, logvar.exp()
-    out = z.new_full((len(z), count), -math.inf)
-    for fold in range(int(folds.max()) + 1):
-        mine, rest = folds[rows] == fold, folds != fold
-        if bool(rest.any()) and bool(mine.any()):
-            out[mine] = _class_mixtures(mu[rest], var[rest], z[mine], classes[rest], count)
-    return out
-
-
-def _class_mixtures(mu: Tensor, var: Tensor, z: Tensor, y: Tensor, count: int) -> Tensor:
-    """log of the mean over the rows of each class of N(z; mu, var), [m, C].
-
-    By one grid where pairs would be many: each class on a stretch of its own, side by side.
-    """
-    n = torch.bincount(y, minlength=count).double()
-    if len(z) * len(mu) <= FEW_PAIRS:
-        each, at = log_normal(z[:, None], mu, var), y.expand(len(z), -1)
-        peak = each.new_full((len(z), count), -math.inf)
-        peak = peak.scatter_reduce(1, at, each, "amax").clamp(min=LOWEST)
-        terms = (each - peak.gather(1, at)).exp()
-        return (
-            peak + torch.zeros_like(peak).scatter_add(1, at, terms).log() - n.clamp(min=1.0).log()
-        )
-    reach = REACH * float(var.max().sqrt())
-    low, high = float(mu.min()) - reach, float(mu.max()) + reach
-    stride = high - low
-    # float64 must place points within sigma at the far end of the line.
-    wide = var.clamp(min=(count * stride * NARROWEST) ** 2)
-    density = mixture_density(mu - low + y * stride, wide, resolution=SIDE_BY_SIDE)
-    at = (z - low)[:, None] + stride * torch.arange(count)
-    q = density.at(at.flatten()).view(at.shape) * (len(mu) / n)
-    inside = ((z >= low) & (z <= high))[:, None] & (n > 0)
-    return torch.where(inside, q, 0.0).log()
 
 
 def smoothed_log_densities(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from latentgauge.measures.decomposition import LOG_2PI
 
+# Rows that are read at a time.
+STRIPE = 2**14
 # Below this many rows the kernel estimate behind the shrinkage means nothing (Ledoit & Wolf).
 FEWEST_ROWS = 12
 CONSTANT = 1e-12
@@ -58,27 +61,78 @@ class Gaussian:
         return ((x / self.s) @ self.u) / self.lam.sqrt()
 
 
-def shrunk_covariance(x: Tensor) -> Tensor:
-    """Covariance of the rows of x [n, D] with analytically shrunk eigenvalues.
+@dataclass(frozen=True)
+class Moments:
+    """Of n rows of a posterior table: mean [D] and scatter [D, D] of mu, mean sigma^2 [D].
 
-    Ledoit & Wolf 2020, Analytical nonlinear shrinkage of large-dimensional covariance matrices,
-    Annals of Statistics 48(5), https://doi.org/10.1214/19-AOS1921. On columns of unit variance;
-    constant columns keep variance 0. Fewer than 12 rows: variances alone.
+    `reach` [D] is the largest |mu|. Moments of disjoint rows join to those of both (Chan,
+    Golub & LeVeque 1983, https://doi.org/10.1080/00031305.1983.10483115).
     """
-    n, d = x.shape
-    if n < 2:
-        return x.new_zeros(d, d)
-    sd = x.std(dim=0)
-    live = sd > CONSTANT * (1.0 + x.abs().amax(dim=0))
-    if n < FEWEST_ROWS or not bool(live.any()):
-        return torch.diag(torch.where(live, sd.square(), 0.0))
-    y = (x[:, live] - x[:, live].mean(dim=0)) / sd[live]
-    lam, u = torch.linalg.eigh(y.T @ y / (n - 1))
-    correlation = (u * shrunk_eigenvalues(lam, n - 1)) @ u.T
-    out = x.new_zeros(d, d)
-    index = live.nonzero().flatten()
-    out[index[:, None], index[None, :]] = correlation * sd[live, None] * sd[None, live]
-    return out
+
+    n: int
+    mean: Tensor
+    scatter: Tensor
+    noise: Tensor
+    reach: Tensor
+
+    @classmethod
+    def of(cls, mu: Tensor, var: Tensor) -> Moments:
+        mean = mu.mean(dim=0)
+        centred = mu - mean
+        noise, reach = var.mean(dim=0), mu.abs().amax(dim=0)
+        return cls(len(mu), mean, centred.T @ centred, noise, reach)
+
+    @classmethod
+    def of_rows(cls, mu: Tensor, logvar: Tensor, rows: Tensor) -> Moments:
+        """Of these rows of a table, a stripe at a time."""
+        parts = (cls.of(mu[some], logvar[some].exp()) for some in torch.split(rows, STRIPE))
+        return reduce(cls.joined, parts)
+
+    def joined(self, other: Moments) -> Moments:
+        n = self.n + other.n
+        share, apart = other.n / n, other.mean - self.mean
+        between = torch.outer(apart, apart) * (self.n * share)
+        return Moments(
+            n,
+            self.mean + share * apart,
+            self.scatter + other.scatter + between,
+            self.noise + share * (other.noise - self.noise),
+            torch.maximum(self.reach, other.reach),
+        )
+
+    def shrunk_covariance(self) -> Tensor:
+        """Covariance of mu [D, D] with analytically shrunk eigenvalues.
+
+        Ledoit & Wolf 2020, Analytical nonlinear shrinkage of large-dimensional covariance
+        matrices, Annals of Statistics 48(5), https://doi.org/10.1214/19-AOS1921. On columns of
+        unit variance; constant columns keep variance 0. Fewer than 12 rows: variances alone.
+        """
+        n, d = self.n, len(self.mean)
+        if n < 2:
+            return self.scatter.new_zeros(d, d)
+        sd = (self.scatter.diagonal() / (n - 1)).sqrt()
+        live = sd > CONSTANT * (1.0 + self.reach)
+        if n < FEWEST_ROWS or not bool(live.any()):
+            return torch.diag(torch.where(live, sd.square(), 0.0))
+        index = live.nonzero().flatten()
+        scale = torch.outer(sd[live], sd[live])
+        lam, u = torch.linalg.eigh(self.scatter[index][:, index] / scale / (n - 1))
+        correlation = (u * shrunk_eigenvalues(lam, n - 1)) @ u.T
+        out = self.scatter.new_zeros(d, d)
+        out[index[:, None], index[None, :]] = correlation * scale
+        return out
+
+
+def moments_elsewhere(mu: Tensor, logvar: Tensor, folds: Tensor) -> list[Moments]:
+    """For each of two or more folds the moments of the other folds' rows."""
+    rows = [(folds == fold).nonzero().flatten() for fold in range(int(folds.max()) + 1)]
+    each = [Moments.of_rows(mu, logvar, r) for r in rows]
+    return [reduce(Moments.joined, each[:f] + each[f + 1 :]) for f in range(len(each))]
+
+
+def shrunk_covariance(x: Tensor) -> Tensor:
+    """`Moments.shrunk_covariance` of the rows of x [n, D]."""
+    return Moments.of(x, torch.zeros_like(x)).shrunk_covariance()
 
 
 def shrunk_eigenvalues(lam: Tensor, n: int) -> Tensor:

@@ -45,23 +45,24 @@ def joint_information(
     draws: Draws,
     sums: JointSums,
     parts: Components,
-    each: Sequence[Marginal],
+    alone: Tensor,
     *,
+    alone_mean: float,
     units: Tensor,
     folds: Tensor,
 ) -> Joint:
     """I_N = E[log q(z|x) - log q_N(z)], a lower bound on I in expectation; and an upper one.
 
     Poole et al. 2019, https://arxiv.org/abs/1905.06922, section 2; the upper bound as in
-    `upper_bound`. `each` is of all rows, drawn for the joint figures or not.
+    `upper_bound`. `alone` [N] is sum_j log q_j(z|x) - log q_j(z) of all rows, drawn for the joint
+    figures or not, and `alone_mean` its exact mean over this data set, sum_j I_Nj.
     """
     lower = sums.own - (sums.log_all()[:, 0] - math.log(len(units)))
     upper = sums.own - cross_fitted(parts.log_r, folds[draws.rows])
     own = own_control(draws, table.logvar).sum(dim=1)
     controls = torch.stack([own, parts.control], dim=1)
-    alone = torch.stack([m.lower_rows for m in each]).sum(dim=0)
     # sum_j I_Nj is known without sampling error, but for this data set only.
-    exact = alone[draws.rows] - math.fsum(m.dataset for m in each)
+    exact = alone[draws.rows] - alone_mean
     of_draws = {"rows": draws.rows, "units": units, "folds": folds}
     return Joint(
         dataset=mean_over_rows(lower, torch.cat([controls, exact[:, None]], dim=1)),
@@ -145,30 +146,25 @@ def marginal_interval(marginal: Marginal, *, t: float) -> Interval:
 
 
 def divergence_from_prior(
-    kl: Tensor, each: Sequence[Marginal], units: Tensor, *, t: float
+    kl: Tensor, lower: tuple[float, Tensor], upper: tuple[float, Tensor], units: Tensor, *, t: float
 ) -> Interval:
-    """The interval for sum_j KL(q(z_j) || p(z_j)) = sum_j KL_j - I_j, errors paired by row.
+    """The interval for KL_j - I_j of a latent, or of a sum of latents, errors paired by row.
 
-    kl [N, D] holds the latents of `each`.
+    kl [N]; the bounds on I_j as a mean and the rows [N] that its error is taken from.
     """
-    total, mine = float(kl.mean(dim=0).sum()), kl.sum(dim=1)
-    ends = [(m.upper, m.upper_rows) for m in each], [(m.dataset, m.lower_rows) for m in each]
-    lower, upper = (
-        Mean(
-            total - math.fsum(value for value, _ in side),
-            mean_over_units(mine - sum(rows for _, rows in side), units).standard_error,
-        )
-        for side in ends
+    total = float(kl.mean())
+    ends = (
+        Mean(total - value, mean_over_units(kl - rows, units).standard_error)
+        for value, rows in (upper, lower)
     )
-    return _between(lower, upper, t=t)
+    return _between(*ends, t=t)
 
 
 def marginal_divergence(
     kl: Tensor, joint: Joint, *, rows: Tensor, units: Tensor, folds: Tensor, t: float
 ) -> Interval:
-    """The interval for KL(q(z) || p(z)) = KL - I: means of row by row differences."""
-    all_rows = kl.sum(dim=1)
-    mine, known = all_rows[rows], torch.stack([all_rows, joint.alone], dim=1)
+    """The interval for KL(q(z) || p(z)) = KL - I: means of row by row differences; kl [N]."""
+    mine, known = kl[rows], torch.stack([kl, joint.alone], dim=1)
     lower, upper = (
         population_mean(mine - seen, joint.controls, known, rows=rows, units=units, folds=folds)
         for seen in (joint.upper_rows, joint.lower_rows)

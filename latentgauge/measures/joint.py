@@ -6,13 +6,25 @@ log q(z_i|x_j) is a quadratic in z_i, so a block of pairs is one float64 matrix 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
 
 from latentgauge.measures.decomposition import LOG_2PI, entropy_rows
-from latentgauge.measures.pairs import Excluded, Groups, LogKernel, Tick, log_sums, silent
+from latentgauge.measures.lanes import ONE, Lanes
+from latentgauge.measures.pairs import (
+    STRIPE,
+    Apart,
+    Groups,
+    Products,
+    Stripe,
+    Stripes,
+    Tick,
+    log_sums,
+    silent,
+)
 
 UNIT_ROUNDOFF = 2.0**-53
 # Largest rounding error of log q(z|x), in nats, that the expanded square may add.
@@ -35,13 +47,40 @@ class Standardised:
 
     @classmethod
     def of(cls, mu: Tensor, logvar: Tensor) -> Standardised:
-        centre, scale = mu.median(dim=0).values, (0.5 * logvar).exp().mean(dim=0)
-        return cls((mu - centre) / scale, logvar - 2.0 * scale.log(), centre, scale)
+        centre = torch.stack([column.median() for column in mu.unbind(dim=1)])
+        scale = torch.stack([(0.5 * column).exp().mean() for column in logvar.unbind(dim=1)])
+        return cls((mu - centre).div_(scale), logvar - 2.0 * scale.log(), centre, scale)
+
+    def latent(self, j: int) -> Standardised:
+        """The table of latent j alone, [N, 1]."""
+        mu, logvar = (x[:, j, None].contiguous() for x in (self.mu, self.logvar))
+        return Standardised(mu, logvar, self.centre[j, None], self.scale[j, None])
 
     def log_prior(self, z: Tensor) -> Tensor:
         """log N(0, I) of the original code, as a density of the standardised z; [M]."""
         original = self.centre + self.scale * z
         return (-0.5 * (original.square() + LOG_2PI) + self.scale.log()).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard normal numbers [N, D], made a latent at a time: none is kept.
+
+    Each latent has a stream of its own, so its numbers depend on no other and on no order.
+    """
+
+    n: int
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def of(cls, n: int, d: int, *, generator: Generator) -> Noise:
+        seeds = torch.randint(2**62, (d,), generator=generator).tolist()
+        return cls(n, tuple(seeds))
+
+    def latent(self, j: int) -> Tensor:
+        """[N] numbers of latent j."""
+        generator = torch.Generator().manual_seed(self.seeds[j])
+        return torch.randn(self.n, dtype=torch.float64, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -57,18 +96,30 @@ class Draws:
     log_own: Tensor
 
     @classmethod
-    def of(cls, table: Standardised, *, samples: int, generator: Generator) -> Draws:
-        noise = torch.randn(table.mu.shape, dtype=torch.float64, generator=generator)
-        z = table.mu + noise * (0.5 * table.logvar).exp()
-        log_own = -0.5 * (noise.square() + table.logvar + LOG_2PI)
-        return cls(torch.arange(len(z)), noise, z, log_own).some(samples, generator=generator)
+    def of(cls, table: Standardised, noise: Noise, *, rows: Tensor | None = None) -> Draws:
+        """Of the given rows [M], or of all; `noise` is that of the whole table."""
+        rows = torch.arange(len(table.mu)) if rows is None else rows
+        eps = torch.stack([noise.latent(j)[rows] for j in range(len(noise.seeds))], dim=1)
+        return cls.at(table, eps, rows)
 
-    def some(self, samples: int, *, generator: Generator) -> Draws:
-        """At most `samples` of the draws, chosen at random, in order."""
-        if samples >= len(self.rows):
-            return self
-        k = torch.randperm(len(self.rows), generator=generator)[:samples].sort().values
-        return Draws(self.rows[k], self.noise[k], self.z[k], self.log_own[k])
+    @classmethod
+    def of_latent(cls, table: Standardised, noise: Noise, j: int) -> Draws:
+        """Of every row, for `table.latent(j)`: the same numbers as in the whole."""
+        return cls.at(table, noise.latent(j)[:, None], torch.arange(len(table.mu)))
+
+    @classmethod
+    def at(cls, table: Standardised, noise: Tensor, rows: Tensor) -> Draws:
+        """The draws that noise [M, D] makes of these rows."""
+        logvar = table.logvar[rows]
+        z = table.mu[rows] + noise * (0.5 * logvar).exp()
+        return cls(rows, noise, z, -0.5 * (noise.square() + logvar + LOG_2PI))
+
+
+def drawn_rows(n: int, *, samples: int, generator: Generator) -> Tensor:
+    """At most `samples` of n rows, chosen at random, in order."""
+    if samples >= n:
+        return torch.arange(n)
+    return torch.randperm(n, generator=generator)[:samples].sort().values
 
 
 @dataclass(frozen=True)
@@ -86,23 +137,20 @@ class JointSums:
         """[M, 2]: log of the sum over every j, i included."""
         return torch.logaddexp(torch.logaddexp(self.others, self.mates), self.own[:, None])
 
+    def joined(self, shard: JointSums) -> JointSums:
+        """The sums over two disjoint sets of rows j, for the same draws.
 
-def log_q_given(table: Standardised, z: Tensor) -> LogKernel:
-    """log q(z_i|x_j) as a kernel over pairs, dimensions that would round badly apart."""
-    bad = rounds_badly(table, z)
-    good = ~bad
-    p, m = (-table.logvar[:, good]).exp(), table.mu[:, good]
-    constant = -0.5 * ((m.square() * p).sum(dim=1) + (table.logvar + LOG_2PI).sum(dim=1))
-    left = torch.cat([z[:, good].square(), z[:, good], torch.ones_like(z[:, :1])], dim=1)
-    right = torch.cat([-0.5 * p.T, (m * p).T, constant[None]])
-    w = (-0.5 * table.logvar[:, bad]).exp().T.contiguous()
-    return LogKernel(left, right, z[:, bad], table.mu[:, bad].T.contiguous(), w)
+        Logarithms are (reference, sum) pairs in one number: parts of a table that lie on
+        different machines add up to the whole.
+        """
+        others = torch.logaddexp(self.others, shard.others)
+        return JointSums(others, torch.logaddexp(self.mates, shard.mates), self.own)
 
 
-def rounds_badly(table: Standardised, z: Tensor) -> Tensor:
-    """[D] bool: 8 2^-53 (max|z| + max|mu|)^2 / sigma_min^2 above its share of the tolerance."""
+def rounds_badly(table: Standardised, z: Tensor, *, roundoff: float = UNIT_ROUNDOFF) -> Tensor:
+    """[D] bool: 8 u (max|z| + max|mu|)^2 / sigma_min^2 above its share of the tolerance."""
     reach = z.abs().amax(dim=0) + table.mu.abs().amax(dim=0)
-    bound = 8.0 * UNIT_ROUNDOFF * reach.square() * (-table.logvar.amin(dim=0)).exp()
+    bound = 8.0 * roundoff * reach.square() * (-table.logvar.amin(dim=0)).exp()
     return bound > TOLERANCE / z.shape[1]
 
 
@@ -122,61 +170,102 @@ def joint_sums(
     *,
     units: Tensor,
     classes: Tensor | None = None,
+    columns: Tensor | None = None,
     device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float64,
+    lanes: Lanes = ONE,
     tick: Tick = silent,
 ) -> JointSums:
-    """The pass. units [N] and classes [N] are numbered from 0; results come back on the CPU."""
-    if classes is None:
-        classes = torch.zeros_like(units)
-    order = classes.argsort(stable=True)
-    kernel = _on(log_q_given(table, draws.z).columns(order), device)
-    groups = Groups(classes[draws.rows], classes[order], int(classes.max()) + 1)
+    """The pass. units [N] and classes [N] are numbered from 0; results come back on the CPU.
+
+    `columns` are the rows j of a shard, all by default. `dtype` is that of the products: a
+    dimension that would round badly in it is evaluated in float64, apart.
+    """
+    classes = torch.zeros_like(units) if classes is None else classes
+    columns = torch.arange(len(units)) if columns is None else columns
+    columns = columns[classes[columns].argsort(stable=True)]
     own = draws.log_own.sum(dim=1)
-    apart = _unit_of_row(units[draws.rows].to(device), units[order].to(device))
-    others = log_sums(kernel, own.to(device), groups, excluded=apart, tick=tick).cpu()
+    # Rows in the order of the columns: a block then meets its own units in few places.
+    order = _place(classes, columns)[draws.rows].argsort(stable=True)
+    rows = draws.rows[order]
+    units = _renumbered(units, columns)
+    apart = Apart(units[rows], units[columns], rows, columns)
+    passed = _Pass(table, draws.z[order], rows, columns, classes, torch.device(device), dtype)
+    others = log_sums(passed.stripes(apart), own[order].to(device), lanes=lanes, tick=tick)
+    back = order.argsort()
+    others = others.cpu()[back]
     mates = torch.full_like(others, -math.inf)
     repeated = torch.bincount(units)[units] > 1
     if bool(repeated.any()):
-        mates = _mates(kernel, own.to(device), groups, (draws.rows, order, units)).cpu()
+        some = repeated[rows].nonzero().flatten()
+        passed = passed.some(some, columns[repeated[columns]])
+        apart = Apart(units[passed.rows], units[passed.columns], passed.rows, passed.columns, True)
+        found = log_sums(passed.stripes(apart), own[order][some].to(device), lanes=lanes)
+        mates[order[some]] = found.cpu()
     return JointSums(others, mates, own)
 
 
-def _unit_of_row(of_rows: Tensor, of_columns: Tensor) -> Excluded:
-    """Leaves out the pairs within one unit."""
-
-    def excluded(rows: Tensor, columns: slice) -> Tensor | None:
-        mine, theirs = of_rows[rows], of_columns[columns]
-        if bool((mine.max() < theirs.min()) | (mine.min() > theirs.max())):
-            return None
-        return mine[:, None] == theirs[None, :]
-
-    return excluded
+def _place(classes: Tensor, columns: Tensor) -> Tensor:
+    """Where each row stands in the order of the columns, or after those of its class; [N]."""
+    key = classes.double() + 0.5
+    key[columns] = classes[columns].double()
+    return key.argsort(stable=True).argsort()
 
 
-def _mates(
-    kernel: LogKernel, own: Tensor, groups: Groups, placed: tuple[Tensor, Tensor, Tensor]
-) -> Tensor:
-    """Log sums over the rest of each row's unit, [M, 2]; -inf for a row that is alone."""
-    rows, order, units = placed
-    repeated = torch.bincount(units)[units] > 1
-    i, j = repeated[rows].nonzero().flatten(), repeated[order].nonzero().flatten()
-    mine, theirs = rows[i].to(own.device), order[j].to(own.device)
-    units = units.to(own.device)
-
-    def excluded(numbers: Tensor, columns: slice) -> Tensor:
-        a, b = mine[numbers][:, None], theirs[columns][None, :]
-        return (units[a] != units[b]) | (a == b)
-
-    part = Groups(groups.rows[i], groups.columns[j], groups.count)
-    out = own.new_full((len(own), 2), -math.inf)
-    i, j = i.to(own.device), j.to(own.device)
-    out[i] = log_sums(kernel.rows(i).columns(j), own[i], part, excluded=excluded)
-    return out
+def _renumbered(units: Tensor, columns: Tensor) -> Tensor:
+    """The same units [N], numbered in the order in which the columns meet them."""
+    first = torch.full((int(units.max()) + 1,), len(units))
+    first.scatter_reduce_(0, units[columns], torch.arange(len(columns)), "amin")
+    return first.argsort(stable=True).argsort()[units]
 
 
-def _on(kernel: LogKernel, device: torch.device | str) -> LogKernel:
-    left, right, z = kernel.left.to(device), kernel.right.to(device), kernel.z.to(device)
-    return LogKernel(left, right, z, kernel.m.to(device), kernel.w.to(device))
+@dataclass(frozen=True)
+class _Pass:
+    """log q(z_i|x_j) of draws z [M, D] of `rows` and posteriors of `columns`, sorted by class."""
+
+    table: Standardised
+    z: Tensor
+    rows: Tensor
+    columns: Tensor
+    classes: Tensor
+    device: torch.device
+    dtype: torch.dtype
+
+    def some(self, chosen: Tensor, columns: Tensor) -> _Pass:
+        return replace(self, z=self.z[chosen], rows=self.rows[chosen], columns=columns)
+
+    def stripes(self, apart: Apart) -> Stripes:
+        """The kernel's products, a stripe of columns at a time, on the device."""
+        bad = rounds_badly(self.table, self.z, roundoff=torch.finfo(self.dtype).eps / 2.0)
+        good, z = ~bad, self.z
+        one, zero = torch.ones_like(z[:, :1]), torch.zeros_like(z[:, :1])
+        left = torch.cat([z[:, good].square(), z[:, good], one, zero], dim=1)
+        left, z = left.to(self.dtype), z[:, bad]
+        groups = Groups(
+            self.classes[self.rows], self.classes[self.columns], int(self.classes.max()) + 1
+        )
+
+        def made() -> Iterator[Stripe]:
+            for first in range(0, len(self.columns), STRIPE):
+                some = slice(first, first + STRIPE)
+                yield Products.of(
+                    left,
+                    z,
+                    self._right(self.columns[some], bad),
+                    groups=groups.some(some),
+                    apart=apart.some(some),
+                    device=self.device,
+                )
+
+        return made
+
+    def _right(self, columns: Tensor, bad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mu, logvar = self.table.mu[columns], self.table.logvar[columns]
+        p, m = (-logvar[:, ~bad]).exp(), mu[:, ~bad]
+        constant = -0.5 * ((m.square() * p).sum(dim=1) + (logvar + LOG_2PI).sum(dim=1))
+        right = torch.cat([-0.5 * p.T, (m * p).T, constant[None], torch.ones_like(constant)[None]])
+        w = (-0.5 * logvar[:, bad]).exp().T.contiguous()
+        return right.to(self.dtype), mu[:, bad].T, w
 
 
 def own_control(draws: Draws, logvar: Tensor) -> Tensor:

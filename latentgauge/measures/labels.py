@@ -13,19 +13,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentgauge.measures.class_densities import class_log_densities, smoothed_log_densities
+from latentgauge.measures.class_densities import smoothed_log_densities
 from latentgauge.measures.decomposition import entropy_rows, log_normal
 from latentgauge.measures.density import mixture_density
+from latentgauge.measures.folds import class_log_densities
 from latentgauge.measures.gaussian import Gaussian, shrunk_covariance
 from latentgauge.measures.joint import Draws, JointSums, Standardised
 from latentgauge.measures.marginals import (
     INFLATION,
     LEARN_FROM,
-    Marginal,
     placeable_sigma,
 )
 from latentgauge.measures.mixing import cross_fitted
-from latentgauge.measures.pairs import Tick, silent
 from latentgauge.measures.units import (
     Mean,
     effective_units,
@@ -156,12 +155,13 @@ def _discriminant(table: Standardised, z: Tensor, classes: Tensor, rest: Tensor)
 
 @dataclass(frozen=True)
 class Within:
-    """One latent's information on x within one class, as `Marginal` has it of all rows; nats."""
+    """One latent within one class, as `Marginal` has it of all rows, and KL_j there; nats."""
 
     dataset: float
     upper: float
     lower_error: float | None
     upper_error: float | None
+    kl: float
 
 
 @dataclass(frozen=True)
@@ -182,19 +182,20 @@ def most_draws(classes: Tensor) -> int:
     return max(MOST_FIGURES // (int(classes.max()) + 1), 1)
 
 
-def labels_by_latent(
+def labels_of_latent(
     table: Standardised,
     draws: Draws,
-    each: Sequence[Marginal],
     *,
+    dataset: float,
+    kl: Tensor,
     classes: Tensor,
     units: Tensor,
     folds: Tensor,
     slices: Sequence[int] = (),
-    tick: Tick = silent,
-) -> tuple[LatentLabels, ...]:
-    """Each latent alone: I_N(z_j;Y), the lower bound on I(z_j;Y), and what `slices` want.
+) -> LatentLabels:
+    """A latent alone: I_N(z_j;Y), the lower bound on I(z_j;Y), and what `slices` want.
 
+    The table has this latent only; `dataset` is its I_Nj, kl [N] its KL_j of every row.
     I_N(z_j;Y) = I_Nj - sum_c p(c) I_Njc, integrals on a grid without sampling error. The lower
     bound is that of `label_bounds` with densities of z_j alone, over these draws.
     """
@@ -203,29 +204,29 @@ def labels_by_latent(
     # Weights are learnt from evenly spaced draws: in the rows' order labels may recur as often.
     draws = _by_noise(draws)
     of_rows, y = units[draws.rows], classes[draws.rows]
-    out = []
-    for j, marginal in enumerate(each):
-        dataset, lower_rows = _within_classes(table, draws, j, classes)
-        log_p, log_q = _cross_fitted_by_class(table, draws, j, classes, folds)
-        log_p_y = cross_fitted(log_p, folds[draws.rows], learn_from=LEARN_FROM)
-        log_r = cross_fitted(log_q, folds[draws.rows], learn_from=LEARN_FROM)
-        ratios = torch.stack([lower_rows, draws.log_own[:, j] - log_r], dim=1)
-        out.append(
-            LatentLabels(
-                dataset=marginal.dataset - float((share * dataset).sum()),
-                lower=population_mean(
-                    log_p_y + known[draws.rows, 0],
-                    known.new_zeros(len(draws.rows), 0),
-                    known,
-                    rows=draws.rows,
-                    units=units,
-                    folds=folds,
-                ),
-                within=tuple(_within(c, dataset, ratios, of_rows, y) for c in slices),
-            )
-        )
-        tick((j + 1) / len(each))
-    return tuple(out)
+    within, lower_rows = _within_classes(table, draws, classes)
+    log_p, log_q = _cross_fitted_by_class(table, draws, classes, folds)
+    log_p_y = cross_fitted(log_p, folds[draws.rows], learn_from=LEARN_FROM)
+    log_r = cross_fitted(log_q, folds[draws.rows], learn_from=LEARN_FROM)
+    # A class with one posterior tells nothing, exactly: so does `marginal` of a whole table.
+    upper_rows = torch.where(_constant(table, classes)[y], 0.0, draws.log_own[:, 0] - log_r)
+    ratios = torch.stack([lower_rows, upper_rows], dim=1)
+    mean_kl = torch.bincount(classes, kl) / torch.bincount(classes).clamp(min=1)
+    return LatentLabels(
+        dataset=dataset - float((share * within).sum()),
+        lower=population_mean(
+            log_p_y + known[draws.rows, 0],
+            known.new_zeros(len(draws.rows), 0),
+            known,
+            rows=draws.rows,
+            units=units,
+            folds=folds,
+        ),
+        within=tuple(
+            _within(float(within[c]), float(mean_kl[c]), ratios[y == c], of_rows[y == c])
+            for c in slices
+        ),
+    )
 
 
 def _by_noise(draws: Draws) -> Draws:
@@ -234,20 +235,29 @@ def _by_noise(draws: Draws) -> Draws:
     return Draws(draws.rows[k], draws.noise[k], draws.z[k], draws.log_own[k])
 
 
-def _within_classes(
-    table: Standardised, draws: Draws, j: int, classes: Tensor
-) -> tuple[Tensor, Tensor]:
+def _constant(table: Standardised, classes: Tensor) -> Tensor:
+    """[C] bool: classes whose rows all have one posterior of this latent."""
+    out = torch.ones(int(classes.max()) + 1, dtype=torch.bool)
+    for values in (table.mu[:, 0], table.logvar[:, 0]):
+        ends = [
+            values.new_zeros(len(out)).scatter_reduce(0, classes, values, how, include_self=False)
+            for how in ("amin", "amax")
+        ]
+        out &= ends[0] == ends[1]
+    return out
+
+
+def _within_classes(table: Standardised, draws: Draws, classes: Tensor) -> tuple[Tensor, Tensor]:
     """I_Njc of the rows of each class [C], and log q_j(z|x) - log q_j(z|y) of each draw [M]."""
-    mu, rows = table.mu[:, j].contiguous(), draws.rows
-    sigma = placeable_sigma(mu, table.logvar[:, j])
-    var, z = sigma.square(), mu[rows] + sigma[rows] * draws.noise[:, j]
+    mu, rows = table.mu[:, 0], draws.rows
+    sigma = placeable_sigma(mu, table.logvar[:, 0])
+    var, z = sigma.square(), mu[rows] + sigma[rows] * draws.noise[:, 0]
     log_own = log_normal(z, mu[rows], var[rows])
     dataset, log_ratio = mu.new_zeros(int(classes.max()) + 1), torch.zeros_like(z)
-    for c in torch.bincount(classes).nonzero().flatten().tolist():
+    varied = (torch.bincount(classes) > 0) & ~_constant(table, classes)
+    for c in varied.nonzero().flatten().tolist():
         mine, at = classes == c, classes[rows] == c
         m, v = mu[mine], var[mine]
-        if bool((m == m[0]).all() & (v == v[0]).all()):
-            continue
         density = mixture_density(m, v)
         dataset[c] = density.entropy() - float(entropy_rows(v.log()).mean())
         # The mixture holds the row's own component: no rounding may put it below.
@@ -256,26 +266,25 @@ def _within_classes(
     return dataset, log_ratio
 
 
-def _within(c: int, dataset: Tensor, rows: Tensor, units: Tensor, y: Tensor) -> Within:
-    """The figures of class c, from log ratios [M, 2] to the bounds' densities."""
-    mine = y == c
-    if not bool(mine.any()):
-        return Within(float(dataset[c]), float(dataset[c]), None, None)
-    lower, upper = rows[mine].unbind(dim=1)
-    errors = (mean_over_units(x, units[mine]).standard_error for x in (lower, upper))
-    inflated = [None if error is None else INFLATION * error for error in errors]
-    return Within(float(dataset[c]), float(dataset[c]) + float((upper - lower).mean()), *inflated)
+def _within(dataset: float, kl: float, rows: Tensor, units: Tensor) -> Within:
+    """The figures of a class, from its log ratios [m, 2] to the bounds' densities."""
+    if len(rows) == 0:
+        return Within(dataset, dataset, None, None, kl)
+    lower, upper = rows.unbind(dim=1)
+    errors = (mean_over_units(x, units).standard_error for x in (lower, upper))
+    low, high = (None if error is None else INFLATION * error for error in errors)
+    return Within(dataset, dataset + float((upper - lower).mean()), low, high, kl)
 
 
 def _cross_fitted_by_class(
-    table: Standardised, draws: Draws, j: int, classes: Tensor, folds: Tensor
+    table: Standardised, draws: Draws, classes: Tensor, folds: Tensor
 ) -> tuple[Tensor, Tensor]:
     """log p_k(y_i|z_ij) [M, K + 1] and log q_k(z_ij|y_i) [M, K], of the other folds' classes.
 
     The last p is the class frequency, as in `label_bounds`.
     """
     rows, y = draws.rows, classes[draws.rows, None]
-    mu, logvar, z = table.mu[:, j].contiguous(), table.logvar[:, j], draws.z[:, j].contiguous()
+    mu, logvar, z = table.mu[:, 0], table.logvar[:, 0], draws.z[:, 0].contiguous()
     kinds = [
         class_log_densities(mu, logvar, z, classes=classes, folds=folds, rows=rows),
         *smoothed_log_densities(mu, logvar.exp(), z, classes=classes, folds=folds, rows=rows),

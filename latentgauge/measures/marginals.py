@@ -9,20 +9,24 @@ import torch
 from torch import Tensor
 
 from latentgauge.measures.decomposition import entropy_rows, log_normal
-from latentgauge.measures.density import COARSE, mixture_density
+from latentgauge.measures.density import mixture_density
+from latentgauge.measures.displacement import Entropy
+from latentgauge.measures.folds import RestDensity, rest_density, widened_densities
 from latentgauge.measures.joint import Draws, Standardised
-from latentgauge.measures.mixing import cross_fitted
-from latentgauge.measures.pairs import Tick, part, silent
+from latentgauge.measures.mixing import log_mixture, mixture_weights
+from latentgauge.measures.pairs import Tick, silent
+from latentgauge.measures.spectrum import blocks
 from latentgauge.measures.units import adjusted_mean, mean_over_units
 
 # Extra smoothing of the densities behind the upper bound, in standard deviations of mu_j.
-BANDWIDTHS = (0.0, 0.03, 0.1, 0.3, 1.0)
+BANDWIDTHS = (0.03, 0.1, 0.3, 1.0)
 # Five free weights are known to 0.001 nats from this many rows.
 LEARN_FROM = 4000
 # Narrowest sigma, as a share of the largest coordinate, that float64 places points within.
 NARROWEST = 2.0**-44
-# Direct evaluation is quicker up to here.
-FEW_PAIRS = 2**15
+ROWS_AT_ONCE = 2**17
+# Share of a Cauchy density in the Gaussian: a row beyond all others costs its log, not z^2.
+TAIL = 2e-4
 # Rows share one mixture, which the plain standard error does not see: 5 to 8% small.
 INFLATION = 1.1
 
@@ -33,6 +37,7 @@ class Marginal:
 
     `lower_rows` and `upper_rows` [M] are log q_j(z|x) - log q_j(z) and the same with the density
     of the bound. Errors are None where all rows are one unit, and then U_j is no bound.
+    `numerical_error` bounds what grid, levels and rounding do to `dataset`.
     """
 
     dataset: float
@@ -41,16 +46,7 @@ class Marginal:
     upper_error: float | None
     lower_rows: Tensor
     upper_rows: Tensor
-
-
-def marginals(
-    table: Standardised, draws: Draws, *, units: Tensor, folds: Tensor, tick: Tick = silent
-) -> tuple[Marginal, ...]:
-    """`marginal` of every latent, in order."""
-    d = table.mu.shape[1]
-    return tuple(
-        marginal(table, draws, j, units=units, folds=folds, tick=part(tick, j, d)) for j in range(d)
-    )
+    numerical_error: float
 
 
 def marginal(
@@ -67,25 +63,26 @@ def marginal(
     I_Nj = H(q_j) - E H(q_j|x) lies below I_j in expectation; U_j is the bound of Barber &
     Agakov 2003, E[log q(z|x) - log r(z)], for a density r that has not seen the row's unit.
     """
-    mu, logvar = table.mu[:, j], table.logvar[:, j]
+    mu, logvar = table.mu[:, j].contiguous(), table.logvar[:, j].contiguous()
     if _constant(mu) and _constant(logvar):
         return _without_information(draws, units)
     rows = draws.rows
     dataset, lower_rows = _lower(mu, logvar, rows, draws.noise[:, j])
-    log_r = _log_densities(table, draws, j, folds, tick)
-    upper_rows = draws.log_own[:, j] - cross_fitted(log_r, folds[rows], learn_from=LEARN_FROM)
+    tick(0.3)
+    upper_rows = _upper_rows(table, draws, j, folds, tick)
     controls = _controls(table, draws, j)
     return Marginal(
-        dataset=dataset,
-        upper=dataset + float((upper_rows - lower_rows).mean()),
+        dataset=dataset.value,
+        upper=dataset.value + float((upper_rows - lower_rows).mean()),
         lower_error=_error(lower_rows, controls, units[rows], folds[rows]),
         upper_error=_error(upper_rows, controls, units[rows], folds[rows]),
         lower_rows=lower_rows,
         upper_rows=upper_rows,
+        numerical_error=dataset.error,
     )
 
 
-def _lower(mu: Tensor, logvar: Tensor, rows: Tensor, noise: Tensor) -> tuple[float, Tensor]:
+def _lower(mu: Tensor, logvar: Tensor, rows: Tensor, noise: Tensor) -> tuple[Entropy, Tensor]:
     """I_Nj and log q_j(z|x) - log q_j(z) of each draw.
 
     Where sigma is too narrow to be placed, the figure is below I_Nj, so still below I_j.
@@ -98,7 +95,9 @@ def _lower(mu: Tensor, logvar: Tensor, rows: Tensor, noise: Tensor) -> tuple[flo
     # The mixture holds the row's own component: no rounding may put it below.
     floor = log_own - math.log(len(mu))
     lower_rows = log_own - torch.maximum(density.at(z).log(), floor)
-    return density.entropy() - float(entropy_rows(var.log()).mean()), lower_rows
+    entropy = density.bounded_entropy()
+    given = float(entropy_rows(var.log()).mean())
+    return Entropy(entropy.value - given, entropy.error), lower_rows
 
 
 def placeable_sigma(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -117,7 +116,7 @@ def _constant(values: Tensor) -> bool:
 def _without_information(draws: Draws, units: Tensor) -> Marginal:
     zeros = torch.zeros(len(draws.rows), dtype=torch.float64)
     error = mean_over_units(zeros, units[draws.rows]).standard_error
-    return Marginal(0.0, 0.0, error, error, zeros, zeros)
+    return Marginal(0.0, 0.0, error, error, zeros, zeros, 0.0)
 
 
 def _error(values: Tensor, controls: Tensor, units: Tensor, folds: Tensor) -> float | None:
@@ -125,33 +124,65 @@ def _error(values: Tensor, controls: Tensor, units: Tensor, folds: Tensor) -> fl
     return None if error is None else INFLATION * error
 
 
-def _log_densities(table: Standardised, draws: Draws, j: int, folds: Tensor, tick: Tick) -> Tensor:
-    """[M, K] log densities at z_ij, each from the folds that do not hold row i.
+def _upper_rows(table: Standardised, draws: Draws, j: int, folds: Tensor, tick: Tick) -> Tensor:
+    """log q_j(z|x) - log r(z) of each draw, r and its weights from the folds that lack the row.
 
-    The other rows' mixture, widened by each bandwidth, and one Gaussian. With a single fold
-    there is nothing to learn from: the Gaussian of the whole table.
+    r mixes the other rows' posteriors, the same widened by each bandwidth, and one Gaussian with
+    a little of a Cauchy density. With a single fold there is nothing to learn from: the Gaussian
+    of the whole table.
     """
-    z = draws.z[:, j]
-    out = z.new_empty(len(z), len(BANDWIDTHS) + 1)
-    count = int(folds.max()) + 1
-    for fold in range(count):
-        mine, rest = folds[draws.rows] == fold, folds != fold
-        rest = rest if bool(rest.any()) else ~rest
-        mu, var = table.mu[rest, j], table.logvar[rest, j].exp()
-        spread = mu.var(correction=0)
-        for k, h in enumerate(BANDWIDTHS):
-            out[mine, k] = _log_mixture_at(z[mine], mu, var + h * h * spread)
-        tick((fold + 1) / count)
-        out[mine, -1] = log_normal(z[mine], mu.mean(), spread + var.mean())
-    return out
+    z, mine, own = draws.z[:, j].contiguous(), folds[draws.rows], draws.log_own[:, j]
+    parts = _Parts.of(table.mu[:, j].contiguous(), table.logvar[:, j].exp(), folds)
+    tick(0.7)
+    step = max(math.ceil(len(z) / LEARN_FROM), 1)
+    w = _weights(parts.log_densities(z[::step], mine[::step]), mine[::step], len(parts.mean))
+    tick(0.9)
+    log_r = [
+        log_mixture(parts.log_densities(z[some], mine[some]), w[mine[some]])
+        for some in blocks(len(z), ROWS_AT_ONCE)
+    ]
+    return own - torch.cat(log_r)
 
 
-def _log_mixture_at(z: Tensor, mu: Tensor, var: Tensor) -> Tensor:
-    """log of the mixture's density at z [m]; by a grid where pairs would be many."""
-    if len(z) * len(mu) <= FEW_PAIRS:
-        each = log_normal(z[:, None], mu, var)
-        return torch.logsumexp(each, dim=1) - math.log(len(mu))
-    return mixture_density(mu, var, resolution=COARSE).at(z).log()
+def _weights(log_r: Tensor, folds: Tensor, count: int) -> Tensor:
+    """w [F, K] of each fold, learnt from log_r [M, K] of the rows of all others."""
+    elsewhere = (torch.arange(count)[:, None] != folds).double()
+    rows = elsewhere.sum(dim=1, keepdim=True)
+    if not bool((rows > 0).all()):
+        return log_r.new_full((count, log_r.shape[1]), 1.0 / log_r.shape[1])
+    return mixture_weights(log_r, elsewhere / rows)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What r is mixed from: for each of F folds mixtures and a Gaussian with a heavy tail [F]."""
+
+    mixtures: tuple[RestDensity, ...]
+    median: Tensor
+    mean: Tensor
+    var: Tensor
+
+    @classmethod
+    def of(cls, mu: Tensor, var: Tensor, folds: Tensor) -> _Parts:
+        count, mixtures = int(folds.max()) + 1, []
+        if count > 1:
+            mixtures = [rest_density(mu, var, folds, count=count)]
+            mixtures += widened_densities(mu, var, folds, count=count, bandwidths=BANDWIDTHS)
+        others = [folds != f if count > 1 else folds == f for f in range(count)]
+        return cls(
+            tuple(mixtures),
+            torch.stack([mu[o].median() for o in others]),
+            torch.stack([mu[o].mean() for o in others]),
+            torch.stack([mu[o].var(correction=0) + var[o].mean() for o in others]),
+        )
+
+    def log_densities(self, z: Tensor, fold: Tensor) -> Tensor:
+        """[M, K] at z [M] for rows of the folds [M]."""
+        log_r = [mixture.at(z, fold).log() for mixture in self.mixtures]
+        var, away = self.var[fold], z - self.median[fold]
+        gaussian = log_normal(z, self.mean[fold], var) + math.log1p(-TAIL)
+        cauchy = math.log(TAIL / math.pi) - torch.log1p(away.square() / var) - 0.5 * var.log()
+        return torch.stack([*log_r, torch.logaddexp(gaussian, cauchy)], dim=1)
 
 
 def _controls(table: Standardised, draws: Draws, j: int) -> Tensor:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-ROWS, COLUMNS = 512, 2048
-# exp of arguments that underflow is 30 to 80 times slower; e^-700 is nothing beside 1.
+from latentgauge.measures.lanes import ONE, Lanes
+
+# A block of a core's own cache; on a device, enough to fill it.
+ROWS, COLUMNS = 256, 512
+DEVICE_ROWS, DEVICE_COLUMNS = 4096, 8192
+# Columns prepared at a time.
+STRIPE = 2**14
+# exp of arguments that underflow is 30 to 200 times slower; e^-700 is nothing beside 1.
 FLOOR = -700.0
 TRUSTED = FLOOR + 40.0
 
 Tick = Callable[[float], None]
-# Row numbers [r] and a range of columns -> pairs to leave out [r, c], or None.
-Excluded = Callable[[Tensor, slice], Tensor | None]
 
 
 def silent(_: float) -> None:
@@ -29,54 +34,123 @@ def part(tick: Tick, done: int, total: int) -> Tick:
     return lambda fraction: tick((done + fraction) / total)
 
 
-def nothing(_rows: Tensor, _columns: slice) -> None:
-    """No pair is left out."""
+class Stripe(Protocol):
+    """k(z_i, j) of some columns j, a block of rows i at a time."""
+
+    def sums(self, rows: Tensor, reference: Tensor) -> Tensor:
+        """[r, 2]: sums of k / exp(reference_i), over the columns and those of i's own class."""
+        ...
+
+    def peaks(self, rows: Tensor, reference: Tensor) -> Tensor:
+        """[r]: the largest log k less reference; -inf where no column counts."""
+        ...
+
+
+# All columns, a stripe at a time, made anew whenever they are asked for.
+Stripes = Callable[[], Iterator[Stripe]]
+
+
+def log_sums(
+    stripes: Stripes, reference: Tensor, *, lanes: Lanes = ONE, tick: Tick = silent
+) -> Tensor:
+    """[M, 2]: log sum over all columns, and over the columns of the row's own class.
+
+    `reference` [M] is any guess of the answer, which saves a pass for the maximum; rows for
+    which it was no good guess are done again with their maximum. The second column is exact
+    down to e^-660 of the first.
+    """
+    everything = torch.arange(len(reference), device=reference.device)
+    sums = _sums(stripes, everything, reference, lanes, tick)
+    again = (~(sums[:, 0].log().abs() < -TRUSTED)).nonzero().flatten()
+    reference = reference.clone()
+    if len(again):
+        peak = reference[again] + _peaks(stripes, again, reference[again], lanes)
+        alone = ~peak.isfinite()
+        reference[again] = torch.where(alone, reference[again], peak)
+        redone = _sums(stripes, again, reference[again], lanes, silent)
+        sums[again] = torch.where(alone[:, None], 0.0, redone)
+    return sums.log() + reference[:, None]
+
+
+def _sums(stripes: Stripes, rows: Tensor, reference: Tensor, lanes: Lanes, tick: Tick) -> Tensor:
+    out = reference.new_zeros(len(rows), 2)
+    for stripe in stripes():
+        out += _by_rows(stripe.sums, rows, reference, lanes, tick)
+    return out
+
+
+def _peaks(stripes: Stripes, rows: Tensor, reference: Tensor, lanes: Lanes) -> Tensor:
+    out = torch.full_like(reference, -math.inf)
+    for stripe in stripes():
+        out = torch.maximum(out, _by_rows(stripe.peaks, rows, reference, lanes, silent))
+    return out
+
+
+def _by_rows(
+    work: Callable[[Tensor, Tensor], Tensor],
+    rows: Tensor,
+    reference: Tensor,
+    lanes: Lanes,
+    tick: Tick,
+) -> Tensor:
+    size = block_size(rows.device)[0]
+    parts = list(zip(torch.split(rows, size), torch.split(reference, size), strict=True))
+    done = []
+    for result in lanes.each(lambda some: work(*some), parts):
+        done.append(result)
+        tick(len(done) / len(parts))
+    return torch.cat(done)
+
+
+def block_size(device: torch.device) -> tuple[int, int]:
+    """Rows and columns of a block: what a core's own cache holds, or what fills a device."""
+    return (ROWS, COLUMNS) if device.type == "cpu" else (DEVICE_ROWS, DEVICE_COLUMNS)
 
 
 @dataclass(frozen=True)
-class LogKernel:
-    """log k(z_i, j) = left_i . right_j - 1/2 sum_b ((z_ib - m_bj) w_bj)^2.
+class Apart:
+    """Units of rows [M] and columns [N]: pairs within one unit are left out.
 
-    left [M, k], right [k, N]; z [M, b], m and w [b, N] hold the dimensions whose expanded
-    square would round badly.
+    With `mates` only those count, but none of a row with itself: `row_ids` [M] and `column_ids`
+    [N] say who is who.
     """
 
-    left: Tensor
-    right: Tensor
-    z: Tensor
-    m: Tensor
-    w: Tensor
+    rows: Tensor
+    columns: Tensor
+    row_ids: Tensor
+    column_ids: Tensor
+    mates: bool = False
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.left.shape[0], self.right.shape[1]
+    def some(self, columns: slice) -> Apart:
+        of = self.columns[columns], self.row_ids, self.column_ids[columns]
+        return Apart(self.rows, *of, self.mates)
 
-    def rows(self, chosen: Tensor) -> LogKernel:
-        return LogKernel(self.left[chosen], self.right, self.z[chosen], self.m, self.w)
+    def to(self, device: torch.device) -> Apart:
+        rows, columns = self.rows.to(device), self.columns.to(device)
+        of = self.row_ids.to(device), self.column_ids.to(device)
+        return Apart(rows, columns, *of, self.mates)
 
-    def columns(self, order: Tensor) -> LogKernel:
-        return LogKernel(
-            self.left, self.right[:, order], self.z, self.m[:, order], self.w[:, order]
-        )
+    def spans(self, width: int) -> list[tuple[int, int]]:
+        """Least and largest unit of each block of columns."""
+        parts = torch.split(self.columns, width)
+        return [(int(part.amin()), int(part.amax())) for part in parts]
 
-    def less(self, reference: Tensor) -> LogKernel:
-        """The kernel divided by exp(reference_i): one more column of the same product."""
-        left = torch.cat([self.left, -reference[:, None]], dim=1)
-        right = torch.cat([self.right, torch.ones_like(self.right[:1])])
-        return LogKernel(left, right.contiguous(), self.z, self.m, self.w)
+    def span(self, rows: Tensor) -> tuple[int, int]:
+        """Least and largest unit of a block of rows that may leave pairs out."""
+        mine = self.rows[rows]
+        return (0, 2**62) if self.mates else (int(mine.amin()), int(mine.amax()))
 
-    def block(self, rows: slice, columns: slice) -> Tensor:
-        """log k of these rows and columns."""
-        log_k = self.left[rows] @ self.right[:, columns]
-        for b in range(self.z.shape[1]):
-            t = (self.z[rows, b, None] - self.m[None, b, columns]).mul_(self.w[None, b, columns])
-            log_k.addcmul_(t, t, value=-0.5)
-        return log_k
+    def left_out(self, rows: Tensor, columns: slice) -> Tensor:
+        """[r, c] bool."""
+        apart = self.rows[rows, None] == self.columns[None, columns]
+        if not self.mates:
+            return apart
+        return ~apart | (self.row_ids[rows, None] == self.column_ids[None, columns])
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Class of each row [M] and of each column [N], 0..count-1; one class means no classes."""
+    """Class of each row [M] and of each column [N], 0..count-1; columns sorted by class."""
 
     rows: Tensor
     columns: Tensor
@@ -86,104 +160,120 @@ class Groups:
     def single(cls, m: int, n: int) -> Groups:
         return cls(torch.zeros(m, dtype=torch.int64), torch.zeros(n, dtype=torch.int64), 1)
 
+    def some(self, columns: slice) -> Groups:
+        return Groups(self.rows, self.columns[columns], self.count)
+
     def cuts(self) -> list[int]:
-        """Where each class ends in the sorted columns."""
+        """Where each class ends in the columns."""
         ends: list[int] = torch.bincount(self.columns, minlength=self.count).cumsum(0).tolist()
         return ends
 
 
 @dataclass(frozen=True)
-class _Pass:
-    """What the blocked loop needs: kernel, class cuts, row numbers, pairs left out, progress."""
+class Columns:
+    """A block of columns: right [k, c], and of the dimensions apart m and w [b, c].
 
-    kernel: LogKernel
-    groups: Groups
-    numbers: Tensor
-    excluded: Excluded
-    tick: Tick
+    `low` and `high` are the least and the largest unit in it.
+    """
 
-    def rows(self, chosen: Tensor) -> _Pass:
-        numbers = self.numbers[chosen]
-        return _Pass(self.kernel.rows(chosen), self.groups, numbers, self.excluded, self.tick)
+    right: Tensor
+    m: Tensor
+    w: Tensor
+    low: int
+    high: int
 
-    def sums(self, reference: Tensor) -> Tensor:
-        """[M, 2]: sums of k / exp(reference), over all columns and the row's own class."""
-        kernel, own = self.kernel.less(reference), self.groups.rows.to(reference.device)
-        cuts = self.groups.cuts()
-        out = reference.new_zeros(len(reference), 2)
-        for rows, columns in blocks(*kernel.shape, self.tick):
-            k = kernel.block(rows, columns).clamp_(FLOOR, -FLOOR).exp_()
-            mask = self.excluded(self.numbers[rows], columns)
+
+@dataclass(frozen=True)
+class Products:
+    """log k(z_i, j) = left_i . right_j - 1/2 sum_b ((z_ib - m_bj) w_bj)^2, a stripe.
+
+    left [M, k]; z [M, b] holds the dimensions whose expanded square would round badly; own [M]
+    is the class of each row, `cuts` where each class ends in the columns. The last
+    entry of left_i is the place of the reference, so that of right_j is 1. Products in float32
+    take it in float64, after the product.
+    """
+
+    left: Tensor
+    z: Tensor
+    blocks: Sequence[Columns]
+    own: Tensor
+    cuts: Sequence[int]
+    apart: Apart | None = None
+
+    @classmethod
+    def of(
+        cls,
+        left: Tensor,
+        z: Tensor,
+        columns: tuple[Tensor, Tensor, Tensor],
+        *,
+        groups: Groups,
+        apart: Apart | None = None,
+        device: torch.device,
+    ) -> Products:
+        """On a device; `columns` are right [k, c], m and w [b, c]."""
+        width = block_size(device)[1]
+        parts = (torch.split(x, width, dim=1) for x in columns)
+        spans = apart.spans(width) if apart else [(0, -1)] * math.ceil(columns[0].shape[1] / width)
+        blocks = [
+            Columns(*(x.to(device).contiguous() for x in part), *span)
+            for *part, span in zip(*parts, spans, strict=True)
+        ]
+        apart = None if apart is None else apart.to(device)
+        own = groups.rows.to(device)
+        return cls(left.to(device), z.to(device), blocks, own, groups.cuts(), apart)
+
+    def sums(self, rows: Tensor, reference: Tensor) -> Tensor:
+        out = reference.new_zeros(len(rows), 2)
+        own = self.own[rows]
+        for log_k, columns, mask in self._blocks(rows, reference):
+            k = log_k.clamp_(FLOOR, -FLOOR).exp_()
             if mask is not None:
                 k.masked_fill_(mask, 0.0)
-            out[rows] += _by_class(k, own[self.numbers[rows]], columns, cuts)
+            _add_by_class(out, k, own, columns, self.cuts)
         return out
 
-    def peaks(self, reference: Tensor) -> Tensor:
-        """[M]: largest log k of each row; -inf where every pair is left out."""
-        kernel = self.kernel.less(reference)
+    def peaks(self, rows: Tensor, reference: Tensor) -> Tensor:
         out = torch.full_like(reference, -math.inf)
-        for rows, columns in blocks(*kernel.shape, self.tick):
-            log_k = kernel.block(rows, columns)
-            mask = self.excluded(self.numbers[rows], columns)
+        for log_k, _, mask in self._blocks(rows, reference):
             if mask is not None:
                 log_k.masked_fill_(mask, -math.inf)
-            out[rows] = torch.maximum(out[rows], log_k.amax(dim=1))
-        return out + reference
+            out = torch.maximum(out, log_k.amax(dim=1))
+        return out
+
+    def _blocks(
+        self, rows: Tensor, reference: Tensor
+    ) -> Iterator[tuple[Tensor, slice, Tensor | None]]:
+        """log k less the reference [r, c], its columns, the pairs left out; one buffer for all."""
+        left, z = self.left[rows], self.z[rows]
+        exact = left.dtype == torch.float64
+        left[:, -1] = -reference if exact else 0.0
+        buffer = left.new_empty(len(rows) * self.blocks[0].right.shape[1])
+        low, high = (0, -1) if self.apart is None else self.apart.span(rows)
+        done = 0
+        for block in self.blocks:
+            columns = slice(done, done + block.right.shape[1])
+            log_k = buffer[: len(rows) * block.right.shape[1]].view(len(rows), -1)
+            torch.mm(left, block.right, out=log_k)
+            if not exact:
+                log_k = log_k.double() - reference[:, None]
+            for b in range(z.shape[1]):
+                t = (z[:, b, None] - block.m[None, b]).mul_(block.w[None, b])
+                log_k.sub_(t.square_(), alpha=0.5)
+            mask = None
+            if self.apart is not None and block.low <= high and block.high >= low:
+                mask = self.apart.left_out(rows, columns)
+            yield log_k, columns, mask
+            done = columns.stop
 
 
-def log_sums(
-    kernel: LogKernel,
-    reference: Tensor,
-    groups: Groups,
-    *,
-    excluded: Excluded = nothing,
-    tick: Tick = silent,
-) -> Tensor:
-    """[M, 2]: log sum over all columns, and over the columns of the row's own class.
-
-    `reference` [M] is any guess of the answer, folded into the product in place of a running
-    maximum; rows for which it was no good guess are done again with their maximum. The second
-    column is exact down to e^-660 of the first. Columns must be sorted by class.
-    """
-    numbers = torch.arange(len(reference), device=reference.device)
-    whole = _Pass(kernel, groups, numbers, excluded, tick)
-    sums = whole.sums(reference)
-    out = sums.log() + reference[:, None]
-    total = sums[:, 0].log()
-    again = (~(total.abs() < -TRUSTED)).nonzero().flatten()
-    if len(again):
-        out[again] = _again(whole.rows(again), reference[again])
-    return out
-
-
-def _again(part: _Pass, reference: Tensor) -> Tensor:
-    peak = part.peaks(reference)
-    alone = ~peak.isfinite()
-    peak = torch.where(alone, reference, peak)
-    sums = part.sums(peak)
-    sums[alone] = 0.0
-    return sums.log() + peak[:, None]
-
-
-def blocks(m: int, n: int, tick: Tick) -> Iterator[tuple[slice, slice]]:
-    """Row and column ranges of every block, row by row."""
-    done, total = 0, math.ceil(m / ROWS) * math.ceil(n / COLUMNS)
-    for i in range(0, m, ROWS):
-        for j in range(0, n, COLUMNS):
-            yield slice(i, min(i + ROWS, m)), slice(j, min(j + COLUMNS, n))
-            done += 1
-            tick(done / total)
-
-
-def _by_class(k: Tensor, own: Tensor, columns: slice, cuts: list[int]) -> Tensor:
+def _add_by_class(out: Tensor, k: Tensor, own: Tensor, columns: slice, cuts: Sequence[int]) -> None:
     if len(cuts) == 1:
-        return k.sum(dim=1, keepdim=True).expand(-1, 2)
-    total, same = k.new_zeros(len(k)), k.new_zeros(len(k))
+        out += k.sum(dim=1, keepdim=True)
+        return
     for c, (low, high) in enumerate(pairwise([0, *cuts])):
         first, last = max(low, columns.start), min(high, columns.stop)
         if first < last:
             part = k[:, first - columns.start : last - columns.start].sum(dim=1)
-            total += part
-            same += torch.where(own == c, part, 0.0)
-    return torch.stack([total, same], dim=1)
+            out[:, 0] += part
+            out[:, 1] += torch.where(own == c, part, 0.0)

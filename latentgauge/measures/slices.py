@@ -105,7 +105,6 @@ def class_slices(
         mine = coded.classes == c
         t = interval_quantile(confidence, coded.units[mine])
         kl = coded.kl[mine]
-        dataset = kl.new_tensor([w.dataset for w in within])
         top = _ceiling(copies, mine)
         information, value = _information(coded, c, t=t, confidence=confidence)
         out.append(
@@ -113,14 +112,14 @@ def class_slices(
                 klass=c,
                 ceiling=top,
                 saturated=value is not None and value > top - SATURATION and top > SATURATION,
-                kl=mean_over_units(kl.sum(dim=1), coded.units[mine]),
+                kl=mean_over_units(kl, coded.units[mine]),
                 quantile=t,
                 information=information,
                 alone=tuple(
                     information_interval(w.dataset, w.upper, w.lower_error, w.upper_error, t=t)
                     for w in within
                 ),
-                divergences=kl.mean(dim=0) - dataset,
+                divergences=kl.new_tensor([w.kl - w.dataset for w in within]),
             )
         )
         tick((k + 1) / len(chosen))
@@ -155,7 +154,7 @@ def _information(
     upper = own - cross_fitted(_log_densities(coded, c, at), folds[rows])
     noise = own_control(draws, coded.table.logvar).sum(dim=1)[at]
     controls = torch.stack([noise, coded.parts.control[at]], dim=1)
-    known = coded.kl[members].sum(dim=1, keepdim=True)
+    known = coded.kl[members, None]
     placed = {"rows": rows, "units": units, "folds": folds}
     means = [population_mean(x, controls, known, **placed) for x in (lower, upper)]
     errors = [None if m.standard_error is None else INFLATION * m.standard_error for m in means]
@@ -171,13 +170,10 @@ def _log_densities(coded: Coded, c: int, at: Tensor) -> Tensor:
     """
     rows, parts = coded.draws.rows[at], coded.parts
     others = coded.sums.others[at, 1:] - _others(coded, c)[rows, None].log()
-    # Of all centres' mean, the class's own: divided by its share of the other folds.
-    mine = coded.classes == c
-    elsewhere = coded.folds[:, None] != torch.arange(int(coded.folds.max()) + 1)
-    share = (elsewhere & mine[:, None]).sum(dim=0).double() / elsewhere.sum(dim=0)
-    kernels = parts.kernels_same[at] - share[coded.folds[rows], None].log()
+    # Of all centres' mean, the class's own: divided by its share of them.
+    kernels = parts.kernels_same[at] - parts.share[at, None].log()
     prior = parts.log_r[at, parts.names.index("prior")]
-    gaussians = _gaussians(coded, mine, at)
+    gaussians = _gaussians(coded, coded.classes == c, at)
     return torch.cat([others, kernels, prior[:, None], gaussians], dim=1).nan_to_num(nan=-math.inf)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,25 +22,31 @@ from latentgauge.measures.intervals import (
     joint_interval,
     label_interval,
     marginal_divergence,
-    marginal_interval,
     within_latents,
 )
-from latentgauge.measures.joint import Draws, Standardised, joint_sums, rounding_bound
+from latentgauge.measures.joint import (
+    Draws,
+    Noise,
+    Standardised,
+    drawn_rows,
+    joint_sums,
+    rounding_bound,
+)
 from latentgauge.measures.labels import (
     LabelBounds,
     LatentLabels,
     label_bounds,
-    labels_by_latent,
+    labels_of_latent,
     most_draws,
 )
-from latentgauge.measures.marginals import INFLATION, Marginal, marginals
+from latentgauge.measures.lanes import Lanes, lanes
+from latentgauge.measures.latents import Latent, Latents, all_latents
 from latentgauge.measures.pairs import Tick, part, silent
 from latentgauge.measures.slices import Coded, Slice, class_slices, sliced_classes
 from latentgauge.measures.units import (
     entropy_of_counts,
     fold_of_rows,
     interval_quantile,
-    mean_over_units,
     numbered,
 )
 from latentgauge.measures.upper_bound import components
@@ -50,20 +56,8 @@ LARGEST_ROUNDING = 1.0
 
 
 @dataclass(frozen=True)
-class Divergence:
-    """KL_j - I_j: the data set's value, its error for the population, and the interval.
-
-    The error is inflated as that of I_j is: rows share one mixture.
-    """
-
-    value: float
-    standard_error: float | None
-    interval: Interval
-
-
-@dataclass(frozen=True)
 class Survey:
-    """What the measures found, in nats. `kl` [N, D] is exact; `seconds` are by stage.
+    """What the measures found, in nats. `kl` [N] is exact; `seconds` are by stage.
 
     `quantile` takes a standard error over all units to the end of an interval, `noise_quantile`
     one over draws. `rounding` bounds what float64 does to the joint figures.
@@ -74,9 +68,7 @@ class Survey:
     noise_quantile: float
     rounding: float
     kl: Tensor
-    marginals: tuple[Marginal, ...]
-    intervals: tuple[Interval, ...]
-    divergences: tuple[Divergence, ...]
+    latents: tuple[Latent, ...]
     joint: Joint
     information: Interval
     dimensionwise: Interval
@@ -87,6 +79,11 @@ class Survey:
     slices: tuple[Slice, ...]
     ceiling: float
     seconds: Mapping[str, float]
+
+    @property
+    def intervals(self) -> tuple[Interval, ...]:
+        """The interval for each I_j."""
+        return tuple(latent.interval for latent in self.latents)
 
     @property
     def joint_known(self) -> bool:
@@ -109,23 +106,60 @@ def survey(
     classes: Tensor | None = None,
     samples: int = 20_000,
     seed: int = 0,
+    thorough: bool = False,
     confidence: float = 0.95,
     device: torch.device | str = "cpu",
     tick: Tick = silent,
 ) -> Survey:
     """All figures. Rows of one number in `copies` are one row; only the passes use `device`."""
+    with lanes() as pool:
+        return _survey(
+            mu,
+            logvar,
+            units=numbered(units, len(mu)),
+            copies=copies,
+            classes=classes,
+            samples=samples,
+            thorough=thorough,
+            generator=own_stream(seed),
+            confidence=confidence,
+            device=device,
+            lanes=pool,
+            tick=tick,
+        )
+
+
+def _survey(
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    units: Tensor,
+    copies: Tensor | None,
+    classes: Tensor | None,
+    samples: int,
+    thorough: bool,
+    generator: torch.Generator,
+    confidence: float,
+    device: torch.device | str,
+    lanes: Lanes,
+    tick: Tick,
+) -> Survey:
     clock = _Clock(tick)
-    generator = own_stream(seed)
-    units = numbered(units, len(mu))
     folds = fold_of_rows(units, generator)
+    noise = Noise.of(*mu.shape, generator=generator)
+    rows = drawn_rows(len(mu), samples=samples, generator=generator)
     table = Standardised.of(mu, logvar)
-    every = Draws.of(table, samples=len(mu), generator=generator)
-    draws = every.some(samples, generator=generator)
+    draws = Draws.of(table, noise, rows=rows)
+    t, t_drawn = (interval_quantile(confidence, u) for u in (units, units[rows]))
 
     stage = clock.stage("marginals", 0.0, 0.3)
-    each = marginals(table, every, units=units, folds=folds, tick=stage)
+    latents = all_latents(
+        mu, logvar, table, noise, units=units, folds=folds, t=t, lanes=lanes, tick=stage
+    )
     stage = clock.stage("pairs", 0.3, 0.5)
-    sums = joint_sums(table, draws, units=units, classes=classes, device=device, tick=stage)
+    sums = joint_sums(
+        table, draws, units=units, classes=classes, device=device, lanes=lanes, tick=stage
+    )
     stage = clock.stage("upper_bound", 0.5, 0.9)
     parts = components(
         table,
@@ -133,71 +167,109 @@ def survey(
         sums,
         units=units,
         folds=folds,
+        generator=generator,
         classes=classes,
+        thorough=thorough,
         device=device,
+        lanes=lanes,
         tick=stage,
     )
-    kl = kl_rows(mu, logvar)
-    joint = joint_information(table, draws, sums, parts, each, units=units, folds=folds)
+    alone = latents.rows
+    joint = joint_information(
+        table,
+        draws,
+        sums,
+        parts,
+        alone.lower,
+        alone_mean=latents.dataset,
+        units=units,
+        folds=folds,
+    )
     stage = clock.stage("labels", 0.9, 1.0)
-    labels: LabelBounds | None = None
-    by_latent: tuple[LatentLabels, ...] = ()
-    slices: tuple[Slice, ...] = ()
+    found = _Labelled()
     if classes is not None:
-        belong = {"classes": classes, "units": units, "folds": folds}
-        labels = label_bounds(table, draws, sums, parts, **belong)
-        some = every.some(most_draws(classes), generator=generator)
-        chosen = sliced_classes(classes, units)
-        by_latent = labels_by_latent(
-            table,
-            some,
-            each,
-            classes=classes,
-            units=units,
-            folds=folds,
-            slices=chosen,
-            tick=part(stage, 0, 2),
-        )
-        coded = Coded(table, draws, sums, parts, kl, **belong)
-        slices = class_slices(
-            coded,
-            by_latent,
-            chosen,
+        found = _labelled(
+            Coded(table, draws, sums, parts, alone.kl, classes, units, folds),
+            latents,
+            kl=lambda j: kl_rows(mu[:, j], logvar[:, j]),
+            noise=noise,
+            rows=drawn_rows(len(mu), samples=most_draws(classes), generator=generator),
             copies=copies,
             confidence=confidence,
-            tick=part(stage, 1, 2),
+            lanes=lanes,
+            tick=stage,
         )
 
-    t, t_drawn = (interval_quantile(confidence, u) for u in (units, units[draws.rows]))
     rounding = rounding_bound(mu, logvar)
-    intervals = tuple(marginal_interval(m, t=t) for m in each)
     known = rounding <= LARGEST_ROUNDING
     between = joint_interval(joint, t=t_drawn) if known else UNKNOWN
-    information = within_latents(between, intervals)
-    apart = marginal_divergence(kl, joint, rows=draws.rows, units=units, folds=folds, t=t_drawn)
+    information = within_latents(between, [latent.interval for latent in latents.each])
+    apart = marginal_divergence(alone.kl, joint, rows=rows, units=units, folds=folds, t=t_drawn)
     told = None
-    if labels is not None:
-        told = label_interval(labels, information, told=known, t=t_drawn)
+    if found.bounds is not None:
+        told = label_interval(found.bounds, information, told=known, t=t_drawn)
     return Survey(
         units=units,
         quantile=t,
-        noise_quantile=interval_quantile(confidence, draws.rows),
+        noise_quantile=interval_quantile(confidence, rows),
         rounding=rounding,
-        kl=kl,
-        marginals=each,
-        intervals=intervals,
-        divergences=tuple(_divergence(kl[:, j], m, units, t=t) for j, m in enumerate(each)),
+        kl=alone.kl,
+        latents=latents.each,
         joint=joint,
         information=information,
-        dimensionwise=divergence_from_prior(kl, each, units, t=t),
+        dimensionwise=divergence_from_prior(
+            alone.kl, (latents.dataset, alone.lower), (latents.upper, alone.upper), units, t=t
+        ),
         marginal_kl=apart if known else UNKNOWN,
-        labels=labels,
+        labels=found.bounds,
         label_information=told,
-        labels_by_latent=by_latent,
-        slices=slices,
+        labels_by_latent=found.by_latent,
+        slices=found.slices,
         ceiling=ceiling(copies, len(mu)),
         seconds=clock.seconds(),
     )
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """What was found of the labels, if there are any."""
+
+    bounds: LabelBounds | None = None
+    by_latent: tuple[LatentLabels, ...] = ()
+    slices: tuple[Slice, ...] = ()
+
+
+def _labelled(
+    coded: Coded,
+    latents: Latents,
+    *,
+    kl: Callable[[int], Tensor],
+    noise: Noise,
+    rows: Tensor,
+    copies: Tensor | None,
+    confidence: float,
+    lanes: Lanes,
+    tick: Tick,
+) -> _Labelled:
+    """Bounds of the whole code; of each latent, with draws of these rows; and each class alone."""
+    belong = {"classes": coded.classes, "units": coded.units, "folds": coded.folds}
+    bounds = label_bounds(coded.table, coded.draws, coded.sums, coded.parts, **belong)
+    chosen = sliced_classes(coded.classes, coded.units)
+
+    def of_latent(j: int) -> LatentLabels:
+        alone = coded.table.latent(j)
+        draws = Draws.at(alone, noise.latent(j)[rows, None], rows)
+        dataset = latents.each[j].dataset
+        return labels_of_latent(alone, draws, dataset=dataset, kl=kl(j), slices=chosen, **belong)
+
+    by_latent = []
+    for found in lanes.each(of_latent, range(len(latents.each)), ahead=lanes.count):
+        by_latent.append(found)
+        tick(0.7 * len(by_latent) / len(latents.each))
+    slices = class_slices(
+        coded, by_latent, chosen, copies=copies, confidence=confidence, tick=part(tick, 7, 10)
+    )
+    return _Labelled(bounds, tuple(by_latent), slices)
 
 
 def own_stream(seed: int) -> torch.Generator:
@@ -208,13 +280,6 @@ def own_stream(seed: int) -> torch.Generator:
     """
     own = hashlib.sha256(f"latentgauge draws {seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(own[:7], "big"))
-
-
-def _divergence(kl: Tensor, marginal: Marginal, units: Tensor, *, t: float) -> Divergence:
-    interval = divergence_from_prior(kl[:, None], [marginal], units, t=t)
-    error = mean_over_units(kl - marginal.lower_rows, units).standard_error
-    inflated = None if error is None else INFLATION * error
-    return Divergence(float(kl.mean()) - marginal.dataset, inflated, interval)
 
 
 def ceiling(copies: Tensor | None, n: int) -> float:

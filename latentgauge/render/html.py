@@ -18,11 +18,14 @@ from latentgauge.render.words import (
     class_counts,
     clean,
     estimate,
+    estimator_lines,
+    estimator_reason,
     fold,
     has_names,
     headline,
     interval,
     label_lines,
+    named_estimators,
     negative,
     number,
     slice_rows,
@@ -99,6 +102,7 @@ def render_report(report: Report, verdict: Verdict | None = None) -> str:
         *_dimensions(report.dimensions),
         *_labels(report.labels),
         *_decomposition(report),
+        *_estimators(report),
         *_particulars(report),
     ]
     title = _text(f"latentgauge report {report.digest[:12]}")
@@ -324,6 +328,19 @@ def _decomposition(report: Report) -> Iterator[str]:
         ("part", "this data set", "population"),
         ((name, _text(estimate(own)), _text(estimate(all_))) for name, own, all_ in parts),
     )
+
+
+def _estimators(report: Report) -> Iterator[str]:
+    named = named_estimators(report)
+    if not named:
+        return
+    yield f"<h2>Estimators by name, in {UNIT}</h2>"
+    yield _table(
+        ("estimator", "figure", "reads"),
+        (tuple(_text(cell) for cell in line) for line in estimator_lines(named)),
+    )
+    told = "".join(f"<li>{_text(estimator_reason(*each))}</li>" for each in named.items())
+    yield f"<ul>{told}</ul>"
 
 
 def _particulars(report: Report) -> Iterator[str]:

@@ -16,23 +16,31 @@ from rich.text import Text
 from latentgauge.gates import Verdict
 from latentgauge.render.words import (
     OUTCOMES,
+    ROUNDING,
     SLICE_COLUMNS,
     UNIT,
     Line,
     class_counts,
     clean,
+    estimate,
+    estimator_lines,
+    estimator_reason,
     fold,
     has_names,
     headline,
     interval,
     label_lines,
+    logged,
+    named_estimators,
     negative,
     number,
+    percent,
     slice_rows,
     subject,
     telling,
 )
-from latentgauge.report import Dimension, LabelInformation, Report
+from latentgauge.report import Dimension, Estimate, LabelInformation, Report
+from latentgauge.translation import LOGGED, Quantity, Translation
 
 if TYPE_CHECKING:
     from latentgauge.job import Job
@@ -69,6 +77,11 @@ def render_report(
 def render_verdict(verdict: Verdict, *, width: int = WIDTH, color: bool = False) -> str:
     """Every gate with what was observed, what was wanted, and what would decide it."""
     return _text(_verdict(verdict), width=width, color=color)
+
+
+def render_translation(told: Translation, *, width: int = WIDTH, color: bool = False) -> str:
+    """One row a quantity: the right figure, this data set's, the log's; then why they differ."""
+    return _text(_translation(told), width=width, color=color)
 
 
 def render_job(
@@ -127,6 +140,7 @@ def _report(report: Report, verdict: Verdict | None) -> Iterator[RenderableType]
     yield from _dimensions(report.dimensions)
     if report.labels is not None:
         yield from _labels(report.labels)
+    yield from _estimators(report)
     yield from _warnings(report)
     if verdict is not None:
         yield from _verdict(verdict)
@@ -209,6 +223,64 @@ def _warnings(report: Report) -> Iterator[RenderableType]:
         text = Text(f"{clean(warning.code)}{where}: {clean(warning.message)}", style="yellow")
         yield Padding(text, (0, 0, 0, 2))
     yield ""
+
+
+def _estimators(report: Report) -> Iterator[RenderableType]:
+    named = named_estimators(report)
+    if not named:
+        return
+    yield Text(f"Estimators by name, in {UNIT}", style="bold")
+    table = _table("estimator", "figure", "reads")
+    for line in estimator_lines(named):
+        table.add_row(*(Text(clean(cell)) for cell in line))
+    yield table
+    for name, result in named.items():
+        yield Padding(Text(clean(estimator_reason(name, result))), (0, 0, 0, 2))
+    yield ""
+
+
+def _translation(told: Translation) -> Iterator[RenderableType]:
+    yield Text(
+        f"latentgauge: what a log shows for batches of {told.batch_size:,} out of "
+        f"{told.train_size:,} rows",
+        style="bold",
+    )
+    yield Text(
+        f"{told.n:,} rows, {told.d} latent dimension{'s' * (told.d != 1)}; figures in {UNIT}, "
+        f"intervals at {percent(told.confidence)}"
+    )
+    table = _table("", "right", "this data set", *LOGGED, right=LOGGED)
+    for name, quantity in told.quantities.items():
+        table.add_row(_QUANTITIES[name], *_figures(quantity))
+    yield table
+    information = told.quantities["mutual_information"]
+    if any(
+        (e.value or 0.0) < -ROUNDING for e in (information.dataset, *information.logged.values())
+    ):
+        yield Text("An information below 0 is sampling error, shown as it is.", style="italic")
+    yield Text("Why they differ from the right figure:")
+    for name, reason in told.reasons.items():
+        yield Padding(Text(f"{name}: {clean(reason)}"), (0, 0, 0, 2))
+
+
+_QUANTITIES = {
+    "mutual_information": "mutual information",
+    "total_correlation": "total correlation",
+    "dimensionwise_kl": "dimension-wise KL",
+    "kl": "KL",
+}
+
+
+def _figures(quantity: Quantity) -> Iterator[str]:
+    right = quantity.population
+    yield interval(right) if right.value is None else estimate(right)
+    yield _logged(quantity.dataset, "not known")
+    for name in LOGGED:
+        yield _logged(quantity.logged.get(name, Estimate()), "-")
+
+
+def _logged(e: Estimate, otherwise: str) -> str:
+    return otherwise if e.value is None else logged(e.value)
 
 
 def _verdict(verdict: Verdict) -> Iterator[RenderableType]:

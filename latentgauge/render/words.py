@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -12,6 +12,7 @@ from latentgauge.report import (
     DatasetInformation,
     Dimension,
     Estimate,
+    EstimatorResult,
     LabelDimension,
     LabelInformation,
     Report,
@@ -19,6 +20,8 @@ from latentgauge.report import (
 )
 
 UNIT = "nats"
+# A code that carries nothing reads this much by rounding.
+ROUNDING = 1e-9
 OUTCOMES: dict[Outcome, str] = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 
 
@@ -77,6 +80,12 @@ def estimate(e: Estimate | DatasetInformation) -> str:
         return bounds(e)
     exact = e.lower == e.value == e.upper
     return number(e.value) if exact else f"{number(e.value)} {interval(e)}"
+
+
+def logged(x: float) -> str:
+    """A figure as a log prints it: two digits after the point, more where that would be 0."""
+    shown = 0.0 if abs(x) < ROUNDING else x
+    return number(shown) if abs(shown) < 0.1 else f"{shown:,.2f}"
 
 
 def percent(confidence: float) -> str:
@@ -261,6 +270,33 @@ def _cells(x: Slice) -> tuple[str, ...]:
         x.collapse or "",
         f"{len(x.dimensions or ())}",
     )
+
+
+def named_estimators(report: Report) -> dict[str, EstimatorResult]:
+    """Those that were asked for beside the report's own."""
+    return {name: e for name, e in report.estimators.items() if name != "aggregate"}
+
+
+KINDS = {
+    "bounds": "bounds",
+    "lower_bound": "a lower bound",
+    "upper_bound": "an upper bound",
+    "approximation": "an approximation",
+}
+
+
+def estimator_lines(estimators: Mapping[str, EstimatorResult]) -> Iterator[tuple[str, str, str]]:
+    """Estimator, figure, and what it reads, a line each."""
+    for name, result in estimators.items():
+        for figure, found in result.figures.items():
+            told = "not known" if found.value is None else estimate(found)
+            yield name, figure.replace("_", " "), told
+
+
+def estimator_reason(name: str, result: EstimatorResult) -> str:
+    """What an estimator is and why its figures lean as they do."""
+    limit = "" if result.ceiling is None else f", at most {result.ceiling:.4g}"
+    return f"{name}: {KINDS[result.kind]}{limit}; {result.bias}"
 
 
 def class_counts(labels: LabelInformation, *, limit: int) -> str:

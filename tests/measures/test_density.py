@@ -1,71 +1,102 @@
-"""One-dimensional mixtures: the grid, its fall-back and quadrature agree."""
+"""One-dimensional mixtures: the grid, its fall-back and quadrature agree within their bound."""
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from latentgauge.measures.density import (
-    COARSE,
-    EXACT,
-    GridDensity,
-    Islands,
-    UnevenDensity,
-    mixture_density,
-)
+from latentgauge.measures import uneven
+from latentgauge.measures.density import GridDensity, mixture_density
+from latentgauge.measures.spectrum import Islands
+from latentgauge.measures.uneven import UnevenDensity
+from tests.mixtures import brute_density, entropy_by_quadrature
 from tests.truth import F64, generator, normal
 
 
-def _brute(z: torch.Tensor, mu: torch.Tensor, var: torch.Tensor) -> torch.Tensor:
-    each = -0.5 * ((z[:, None] - mu).square() / var + var.log() + math.log(2 * math.pi))
-    return each.exp().mean(dim=1)
+def _reference_error(mu: torch.Tensor, var: torch.Tensor) -> float:
+    """What quadrature itself may be off by: its tolerance, and nodes rounded beside means."""
+    return 2e-9 + 2e-15 * float(mu.abs().max() / var.sqrt().min())
 
 
-def _entropy_by_quadrature(mu: torch.Tensor, var: torch.Tensor) -> float:
-    sd = var.sqrt()
-
-    def integrand(x: float) -> float:
-        q = float(np.mean(stats.norm.pdf(x, mu.numpy(), sd.numpy())))
-        return -q * math.log(q) if q > 0 else 0.0
-
-    edges = np.linspace(float((mu - 9 * sd).min()), float((mu + 9 * sd).max()), 60)
-    return math.fsum(integrate.quad(integrand, a, b, epsabs=1e-9)[0] for a, b in pairwise(edges))
+def _directly(mu: torch.Tensor, var: torch.Tensor) -> UnevenDensity:
+    return UnevenDensity.of(mu, var, Islands.of(mu, var.sqrt()))
 
 
-@pytest.mark.parametrize(("spread", "tolerance"), [(0.0, 1e-5), (0.5, 3e-5), (1.5, 1e-4)])
-def test_entropy_equals_quadrature(spread, tolerance):
+def _pair(mu: list[float], sigma: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor(mu, dtype=F64), torch.tensor(sigma, dtype=F64).square()
+
+
+means = st.one_of(st.sampled_from([0.0, 1.0, 3.0, 6.0]), st.floats(-10.0, 10.0))
+# Powers of ten of sigma: near each other, or as far apart as encoders have them.
+near, far = st.floats(-0.5, 0.5), st.floats(-8.0, 0.0)
+rows = st.one_of(*(st.lists(st.tuples(means, s), min_size=1, max_size=5) for s in (near, far)))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(rows)
+@example([(0.0, 0.0), (1e6, 0.0)])
+@example([(0.0, -8.0), (0.3, 0.0)])
+@example([(2.0, -8.0), (2.0, 0.0), (2.0, -4.0)])
+def test_the_entropy_of_any_mixture_is_within_its_bound(found):
+    mu, var = _pair([m for m, _ in found], [10.0**s for _, s in found])
+    entropy = mixture_density(mu, var).bounded_entropy()
+    expected, blur = entropy_by_quadrature(mu, var), _reference_error(mu, var)
+    assert abs(entropy.value - expected) <= entropy.error + blur
+    assert entropy.error <= 1e-4
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.lists(means, min_size=1, max_size=6), st.floats(-3.0, 1.0))
+@example([0.0, 0.0, 0.0], -1.0)
+@example([0.0, 1e6], 0.0)
+@example([0.0, 8.9], 0.0)
+def test_the_entropy_of_equal_widths_is_known_to_a_hundred_thousandth(mu, power):
+    mu, var = _pair(mu, [10.0**power] * len(mu))
+    entropy = mixture_density(mu, var).bounded_entropy()
+    expected, blur = entropy_by_quadrature(mu, var), _reference_error(mu, var)
+    assert abs(entropy.value - expected) <= entropy.error + blur
+    assert entropy.error <= 1e-5
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 0.5, 1.5, 3.0])
+def test_both_roads_give_the_entropy_of_forty_rows(spread):
     mu, var = normal(40, seed=0), (spread * normal(40, seed=1) - 2.0).exp()
-    expected = _entropy_by_quadrature(mu, var)
-    assert mixture_density(mu, var).entropy() == pytest.approx(expected, abs=tolerance)
-    assert UnevenDensity.of(mu, var).entropy() == pytest.approx(expected, abs=tolerance)
+    expected = entropy_by_quadrature(mu, var)
+    for density in (mixture_density(mu, var), _directly(mu, var)):
+        entropy = density.bounded_entropy()
+        assert abs(entropy.value - expected) <= entropy.error <= 1e-4
+        assert density.entropy() == entropy.value
+
+
+@pytest.mark.parametrize("n", [1, 10_000])
+def test_the_bound_holds_for_one_row_and_for_many(n):
+    mu, var = normal(n, seed=12), torch.full((n,), 0.02, dtype=F64)
+    entropy = mixture_density(mu, var).bounded_entropy()
+    # By the definition, on 40 points to a sigma: beyond e^-1000 by the trapezoidal rule.
+    step = math.sqrt(0.02) / 40.0
+    x = torch.arange(float(mu.min()) - 1.5, float(mu.max()) + 1.5, step, dtype=F64)
+    q = torch.cat([brute_density(some, mu, var) for some in x.split(200)])
+    expected = -step * float(torch.xlogy(q, q).sum())
+    assert abs(entropy.value - expected) <= entropy.error <= 1e-5
 
 
 def test_one_gaussian_has_its_closed_form():
     var = torch.tensor([0.3], dtype=F64)
     expected = 0.5 * math.log(2 * math.pi * math.e * 0.3)
-    density = mixture_density(torch.zeros(1, dtype=F64), var)
-    assert density.entropy() == pytest.approx(expected, abs=1e-10)
+    entropy = mixture_density(torch.zeros(1, dtype=F64), var).bounded_entropy()
+    assert abs(entropy.value - expected) <= min(entropy.error, 1e-7)
 
 
-@pytest.mark.parametrize("resolution", [EXACT, COARSE])
-def test_the_density_is_the_mean_of_its_components(resolution):
+def test_the_density_is_the_mean_of_its_components():
     mu, var = normal(300, seed=2), (0.5 * normal(300, seed=3) - 3.0).exp()
     z = mu + var.sqrt() * normal(300, seed=4)
-    q = mixture_density(mu, var, resolution=resolution).at(z)
-    tolerance = 2e-3 if resolution is EXACT else 3e-2
-    assert torch.allclose(q, _brute(z, mu, var), rtol=tolerance, atol=tolerance / 10)
-
-
-def test_a_coarse_density_still_holds_all_the_mass():
-    mu, var = normal(100, seed=5), (normal(100, seed=6) - 3.0).exp()
-    z = torch.linspace(-12.0, 12.0, 200_001, dtype=F64)
-    q = mixture_density(mu, var, resolution=COARSE).at(z)
-    assert float(torch.trapezoid(q, z)) == pytest.approx(1.0, abs=1e-4)
+    for density in (mixture_density(mu, var), _directly(mu, var)):
+        # Levels are good for 1% of a component five of its sigma out, where nothing else is.
+        assert torch.allclose(density.at(z), brute_density(z, mu, var), rtol=2e-4, atol=1e-6)
 
 
 def test_no_density_where_no_component_reaches():
@@ -78,11 +109,11 @@ def test_far_islands_cost_no_grid_and_lose_no_digits():
     var = torch.full((4,), 1e-12, dtype=F64)
     density = mixture_density(mu, var)
     assert isinstance(density, GridDensity)
-    assert density.islands.length == pytest.approx(3 * 18e-6 + 3e-6, rel=1e-4)
+    assert density.length == pytest.approx(3 * 18e-6 + 3e-6, rel=1e-4)
     two = mixture_density(mu[1:3], var[1:3]).entropy()
     alone = 0.5 * math.log(2 * math.pi * math.e * 1e-12)
     expected = 1.5 * math.log(2) + 0.5 * alone + 0.5 * two
-    assert density.entropy() == pytest.approx(expected, abs=2e-5)
+    assert density.entropy() == pytest.approx(expected, abs=1e-6)
 
 
 def test_islands_split_only_where_nothing_reaches():
@@ -98,18 +129,38 @@ def test_widths_too_far_apart_for_a_grid_are_summed_directly():
     density = mixture_density(mu, var)
     assert isinstance(density, UnevenDensity)
     z = mu + var.sqrt() * normal(n, seed=9)
-    assert torch.allclose(density.at(z), _brute(z, mu, var), rtol=1e-4)
-    # The narrow half are spikes of mass 1/n on a smooth density: they share nothing.
+    assert torch.allclose(density.at(z), brute_density(z, mu, var), rtol=1e-4)
+    # The narrow half are spikes of mass 1/n on a smooth density: they share next to nothing.
     share = float(narrow.double().mean())
     wide = mixture_density(mu[~narrow], var[~narrow]).entropy() - math.log(1.0 - share)
     spike = 0.5 * math.log(2 * math.pi * math.e * 1e-17) + math.log(n)
     expected = (1.0 - share) * wide + share * spike
-    assert density.entropy() == pytest.approx(expected, abs=1e-4)
+    entropy = density.bounded_entropy()
+    assert abs(entropy.value - expected) <= 1e-4
+    assert entropy.error <= 1e-4
 
 
 def test_three_widths_by_two_roads():
     mu, logvar = normal(500, seed=10), 2.0 * normal(500, seed=11) - 6.0
     grid = mixture_density(mu, logvar.exp())
     assert isinstance(grid, GridDensity)
-    uneven = UnevenDensity.of(mu, logvar.exp())
-    assert uneven.entropy() == pytest.approx(grid.entropy(), abs=1e-4)
+    one, other = (d.bounded_entropy() for d in (grid, _directly(mu, logvar.exp())))
+    assert abs(one.value - other.value) <= one.error + other.error
+
+
+def test_the_bound_of_the_panels_grows_with_their_error(monkeypatch):
+    mu, var = normal(6, seed=15), torch.full((6,), 1e-3, dtype=F64)
+    var[:2] = 1e-15
+    monkeypatch.setattr(uneven, "PANEL", 9.0)
+    entropy = _directly(mu, var).bounded_entropy()
+    error = abs(entropy.value - entropy_by_quadrature(mu, var))
+    assert 1e-5 < error <= entropy.error
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e5])
+def test_scaling_a_mixture_adds_the_log_of_the_scale(factor):
+    mu, var = normal(60, seed=13), (0.7 * normal(60, seed=14) - 2.0).exp()
+    one = mixture_density(mu, var).bounded_entropy()
+    other = mixture_density(factor * mu, factor**2 * var).bounded_entropy()
+    assert other.value - one.value == pytest.approx(math.log(factor), abs=1e-8)
+    assert other.error == pytest.approx(one.error, rel=1e-3)

@@ -9,8 +9,13 @@ import pytest
 import torch
 from scipy import stats
 
-from latentgauge.measures.gaussian import Gaussian, shrunk_covariance
-from tests.truth import F64, normal
+from latentgauge.measures.gaussian import (
+    Gaussian,
+    Moments,
+    moments_elsewhere,
+    shrunk_covariance,
+)
+from tests.truth import F64, generator, normal
 
 
 def _covariance(d: int, *, seed: int) -> torch.Tensor:
@@ -70,3 +75,24 @@ def test_few_rows_give_variances_alone(n):
     C = shrunk_covariance(x)
     expected = torch.diag(x.var(dim=0)) if n > 1 else torch.zeros(3, 3, dtype=F64)
     assert torch.allclose(C, expected)
+
+
+def test_moments_of_parts_join_to_those_of_the_whole():
+    mu, logvar = 1e3 + normal(500, 3, seed=20), normal(500, 3, seed=21)
+    whole = Moments.of(mu, logvar.exp())
+    for joined in (
+        Moments.of(mu[:100], logvar[:100].exp()).joined(Moments.of(mu[100:], logvar[100:].exp())),
+        Moments.of_rows(mu, logvar, torch.randperm(500, generator=generator(22))),
+    ):
+        assert joined.n == 500
+        for name in ("mean", "scatter", "noise", "reach"):
+            assert torch.allclose(getattr(joined, name), getattr(whole, name), rtol=1e-10)
+
+
+def test_moments_elsewhere_have_not_seen_the_fold():
+    mu, logvar = normal(60, 2, seed=23), normal(60, 2, seed=24)
+    folds = torch.arange(60) % 3
+    for fold, moments in enumerate(moments_elsewhere(mu, logvar, folds)):
+        rest = folds != fold
+        assert torch.allclose(moments.mean, mu[rest].mean(dim=0), atol=1e-12)
+        assert torch.allclose(moments.noise, logvar[rest].exp().mean(dim=0), atol=1e-12)

@@ -9,7 +9,7 @@ import torch
 from scipy import special
 
 from latentgauge.measures.intervals import Interval
-from latentgauge.measures.joint import Draws, Standardised, rounding_bound
+from latentgauge.measures.joint import Draws, Noise, Standardised, rounding_bound
 from latentgauge.measures.survey import Survey, ceiling, own_stream, survey
 from tests.truth import (
     F64,
@@ -61,7 +61,7 @@ def test_separated_clusters_carry_log_k():
     mu, logvar = clusters(8, 50, 2)
     found = _survey(mu, logvar)
     assert found.joint.dataset.value == pytest.approx(math.log(8), abs=1e-6)
-    assert sum(m.dataset for m in found.marginals) == pytest.approx(2 * math.log(8), abs=1e-5)
+    assert sum(m.dataset for m in found.latents) == pytest.approx(2 * math.log(8), abs=1e-5)
     assert math.log(8) - 1e-6 <= found.joint.upper.value <= math.log(8) + 0.03
 
 
@@ -168,7 +168,7 @@ def _holds(interval: Interval, truth: float) -> bool:
 
 def _figures(found: Survey) -> torch.Tensor:
     return torch.tensor(
-        [found.joint.dataset.value, found.joint.upper.value, *(m.dataset for m in found.marginals)]
+        [found.joint.dataset.value, found.joint.upper.value, *(m.dataset for m in found.latents)]
     )
 
 
@@ -194,13 +194,13 @@ def test_permuting_dimensions_or_rows_changes_nothing_beyond_noise():
     order = [2, 0, 1]
     turned = _survey(mu[:, order], logvar[:, order])
     for j, k in enumerate(order):
-        assert turned.marginals[j].dataset == pytest.approx(base.marginals[k].dataset, abs=1e-9)
+        assert turned.latents[j].dataset == pytest.approx(base.latents[k].dataset, abs=1e-9)
     rows = torch.randperm(len(mu), generator=generator(8))
     shuffled = _survey(mu[rows], logvar[rows])
     error = 4 * math.hypot(base.joint.dataset.standard_error, shuffled.joint.dataset.standard_error)
     for other in (turned, shuffled):
         assert abs(other.joint.dataset.value - base.joint.dataset.value) < error
-    assert shuffled.marginals[0].dataset == pytest.approx(base.marginals[0].dataset, abs=1e-9)
+    assert shuffled.latents[0].dataset == pytest.approx(base.latents[0].dataset, abs=1e-9)
 
 
 def test_doubling_the_data_changes_no_dataset_figure_and_units_keep_the_bound():
@@ -208,7 +208,7 @@ def test_doubling_the_data_changes_no_dataset_figure_and_units_keep_the_bound():
     once = _survey(mu, logvar)
     units = torch.arange(800).repeat(2)
     twice = _survey(mu.repeat(2, 1), logvar.repeat(2, 1), units=units)
-    for a, b in zip(once.marginals, twice.marginals, strict=True):
+    for a, b in zip(once.latents, twice.latents, strict=True):
         assert b.dataset == pytest.approx(a.dataset, abs=1e-9)
     assert twice.ceiling == math.log(1600)
     copied = _survey(mu.repeat(2, 1), logvar.repeat(2, 1), units=units, copies=units)
@@ -232,8 +232,8 @@ def test_a_copied_latent_adds_its_information_to_the_total_correlation():
     narrow = logvar - 4.0
     base = _survey(mu, narrow)
     more = _survey(torch.cat([mu, mu[:, :1]], 1), torch.cat([narrow, narrow[:, :1]], 1))
-    added = sum(m.dataset for m in more.marginals) - sum(m.dataset for m in base.marginals)
-    assert added == pytest.approx(base.marginals[0].dataset, abs=1e-9)
+    added = sum(m.dataset for m in more.latents) - sum(m.dataset for m in base.latents)
+    assert added == pytest.approx(base.latents[0].dataset, abs=1e-9)
     # Two looks at one mean carry at most 1/2 log 2 more, nothing once saturated.
     gain = more.joint.dataset.value - base.joint.dataset.value
     assert -0.05 <= gain <= 0.5 * math.log(2) + 0.05
@@ -257,10 +257,18 @@ def test_fewer_samples_than_rows_still_mix_over_all_rows():
     assert len(found.joint.lower_rows) == 500
 
 
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_folds_without_a_draw_are_passed_over(samples):
+    mu, logvar = _case(200)
+    found = _survey(mu, logvar, samples=samples, thorough=True)
+    assert math.isfinite(found.joint.upper.value)
+    assert len(found.joint.upper_rows) == samples
+
+
 def test_draws_are_the_posteriors_own():
     mu, logvar = _case(50)
     table = Standardised.of(mu, logvar)
-    draws = Draws.of(table, samples=50, generator=generator(0))
+    draws = Draws.of(table, Noise.of(50, 3, generator=generator(0)))
     assert torch.allclose(
         (draws.z - table.mu) * (-0.5 * table.logvar).exp(), draws.noise, atol=1e-9
     )
@@ -271,10 +279,8 @@ def test_draws_are_the_posteriors_own():
 
 def test_a_table_drawn_with_the_seed_of_the_analysis_is_not_taken_for_its_noise():
     mu = torch.randn(2000, 1, dtype=F64, generator=generator(0))
-    noise = Draws.of(
-        Standardised.of(mu, torch.zeros_like(mu)), samples=2000, generator=own_stream(0)
-    ).noise
-    assert abs(float((noise * mu).mean())) < 4 / math.sqrt(2000)
+    noise = Noise.of(2000, 1, generator=own_stream(0)).latent(0)
+    assert abs(float((noise * mu[:, 0]).mean())) < 4 / math.sqrt(2000)
 
 
 def test_the_ceiling_counts_copies_once():
@@ -287,3 +293,16 @@ def test_the_rounding_bound_grows_with_distance_in_sigmas():
     mu = torch.tensor([[-1.0], [1.0]]).double()
     assert rounding_bound(mu, torch.zeros(2, 1).double()) == pytest.approx(8 * 2.0**-53)
     assert rounding_bound(mu, torch.full((2, 1), -60.0).double()) > 1e-4
+
+
+def test_the_number_of_threads_changes_no_bit():
+    mu, logvar = _case(700)
+    y, threads, found = torch.arange(700) % 3, torch.get_num_threads(), []
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        found.append(_survey(mu, logvar, classes=y, thorough=True))
+    torch.set_num_threads(threads)
+    one, three = found
+    assert torch.equal(_figures(one), _figures(three))
+    assert (one.information, one.intervals) == (three.information, three.intervals)
+    assert (one.label_information, one.marginal_kl) == (three.label_information, three.marginal_kl)

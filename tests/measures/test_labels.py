@@ -9,12 +9,12 @@ import torch
 from scipy import integrate, stats
 
 from latentgauge.measures.intervals import UNKNOWN, label_interval
-from latentgauge.measures.joint import Draws, Standardised, joint_sums
+from latentgauge.measures.joint import Standardised, joint_sums
 from latentgauge.measures.labels import LabelBounds, label_bounds
 from latentgauge.measures.survey import Survey, survey
 from latentgauge.measures.units import fold_of_rows, interval_quantile
 from latentgauge.measures.upper_bound import components
-from tests.truth import F64, generator, independent, normal
+from tests.truth import F64, drawn, generator, independent, normal
 
 
 def _labelled(mu: torch.Tensor, logvar: torch.Tensor, y: torch.Tensor, **given: object) -> Survey:
@@ -26,10 +26,10 @@ def _bounds(mu: torch.Tensor, logvar: torch.Tensor, y: torch.Tensor, *, seed: in
     source, units = generator(seed), torch.arange(len(mu))
     folds = fold_of_rows(units, source)
     table = Standardised.of(mu, logvar)
-    draws = Draws.of(table, samples=len(mu), generator=source)
+    draws = drawn(table, generator=source)
     sums = joint_sums(table, draws, units=units, classes=y)
     belong = {"units": units, "folds": folds, "classes": y}
-    parts = components(table, draws, sums, **belong)
+    parts = components(table, draws, sums, generator=source, **belong)
     return label_bounds(table, draws, sums, parts, **belong)
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from latentgauge.measures import class_densities as classed
 from latentgauge.measures import labels as measure
-from latentgauge.measures.class_densities import class_log_densities
+from latentgauge.measures.decomposition import kl_rows
 from latentgauge.measures.intervals import marginal_interval
-from latentgauge.measures.joint import Draws, Standardised
-from latentgauge.measures.labels import LatentLabels, labels_by_latent
-from latentgauge.measures.marginals import Marginal, marginals
+from latentgauge.measures.joint import Draws, Noise, Standardised, drawn_rows
+from latentgauge.measures.labels import LatentLabels, labels_of_latent
+from latentgauge.measures.marginals import Marginal, marginal
 from latentgauge.measures.units import fold_of_rows
 from tests.truth import F64, generator, independent, normal
 
@@ -31,12 +31,26 @@ def _by_latent(
 ) -> tuple[tuple[LatentLabels, ...], tuple[Marginal, ...]]:
     source, units = generator(seed), torch.arange(len(mu))
     folds = fold_of_rows(units, source)
-    table = Standardised.of(mu, logvar)
-    draws = Draws.of(table, samples=len(mu), generator=source)
-    each = marginals(table, draws, units=units, folds=folds)
-    draws = draws.some(samples, generator=source)
-    found = labels_by_latent(table, draws, each, classes=y, units=units, folds=folds, slices=slices)
-    return found, each
+    table, noise = Standardised.of(mu, logvar), Noise.of(*mu.shape, generator=source)
+    rows = drawn_rows(len(mu), samples=samples, generator=source)
+    found, each = [], []
+    for j in range(mu.shape[1]):
+        alone = table.latent(j)
+        marginal_j = marginal(alone, Draws.of_latent(alone, noise, j), 0, units=units, folds=folds)
+        each.append(marginal_j)
+        found.append(
+            labels_of_latent(
+                alone,
+                Draws.at(alone, noise.latent(j)[rows, None], rows),
+                dataset=marginal_j.dataset,
+                kl=kl_rows(mu[:, j], logvar[:, j]),
+                classes=y,
+                units=units,
+                folds=folds,
+                slices=slices,
+            )
+        )
+    return tuple(found), tuple(each)
 
 
 def _information(means: list[float], sigma: float) -> float:
@@ -69,45 +83,6 @@ def test_labels_that_mean_nothing_read_zero_in_every_latent(sigma, classes):
     found, _ = _by_latent(mu, torch.full_like(mu, 2 * math.log(sigma)), y)
     for latent in found:
         assert -0.0035 <= latent.lower.value <= 2 * latent.lower.standard_error
-
-
-def _brute(mu: Tensor, logvar: Tensor, z: Tensor, y: Tensor, folds: Tensor, c: int) -> Tensor:
-    """log of the mean of N(z_i; mu, sigma^2) over class c in the folds without row i."""
-    each = stats.norm.logpdf(z[:, None].numpy(), mu.numpy(), (0.5 * logvar).exp().numpy())
-    apart = (folds[:, None] != folds) & (y == c)
-    masked = torch.where(apart, torch.from_numpy(each), -math.inf)
-    return torch.logsumexp(masked, dim=1) - apart.sum(dim=1).double().log()
-
-
-@pytest.mark.parametrize(("n", "within"), [(120, 1e-12), (1200, 1e-2)])
-def test_class_densities_are_those_of_the_other_folds(n, within):
-    mu, logvar = 30.0 * normal(n, seed=4), normal(n, seed=5)
-    y, folds = torch.arange(n) % 3, torch.arange(n) // 3 % 5
-    z = mu + (0.5 * logvar).exp() * normal(n, seed=6)
-    found = class_log_densities(mu, logvar, z, classes=y, folds=folds, rows=torch.arange(n))
-    for c in range(3):
-        expected = _brute(mu, logvar, z, y, folds, c)
-        # The coarse grid, its levels 1.3 apart, is good for a hundredth of the density's peak.
-        peak = float(expected.max().exp())
-        assert float((found[:, c].exp() - expected.exp()).abs().max()) <= within * peak
-
-
-def test_a_class_that_the_other_folds_do_not_hold_has_no_density():
-    for n in (50, 1000):
-        y = torch.zeros(n).long()
-        y[0] = 1
-        folds = torch.arange(n) % 5
-        found = class_log_densities(
-            normal(n, seed=7),
-            torch.zeros(n, dtype=F64),
-            normal(n, seed=8),
-            classes=y,
-            folds=folds,
-            rows=torch.arange(n),
-        )
-        assert (found[folds == 0, 1] == -math.inf).all()
-        assert found[folds != 0, 1].isfinite().any()
-        assert not found.isnan().any()
 
 
 def test_class_frequencies_are_those_of_the_other_folds():
@@ -197,8 +172,8 @@ def test_a_latent_tells_no_more_than_it_carries():
     mu, logvar = independent(0.2, 2).sample(2000, seed=11)
     y = (mu[:, 0] > 0).long()
     found, each = _by_latent(mu, logvar, y)
-    for latent, marginal in zip(found, each, strict=True):
-        assert latent.lower.value <= marginal.upper + 2 * marginal.upper_error
+    for latent, alone in zip(found, each, strict=True):
+        assert latent.lower.value <= alone.upper + 2 * alone.upper_error
     assert found[0].lower.value > 0.05
 
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from latentgauge.measures.decomposition import entropy_rows, kl_rows
 from latentgauge.measures.intervals import marginal_interval
-from latentgauge.measures.joint import Draws, Standardised
-from latentgauge.measures.marginals import Marginal, marginals
+from latentgauge.measures.joint import Draws, Noise, Standardised
+from latentgauge.measures.marginals import Marginal, marginal
 from latentgauge.measures.survey import own_stream
 from latentgauge.measures.units import fold_of_rows
+from tests.mixtures import brute_density, entropy_by_quadrature, quadrature_nodes
 from tests.truth import F64, generator, normal, probabilistic_pca
 
 
 def _marginals(mu: torch.Tensor, logvar: torch.Tensor, seed: int = 0) -> tuple[Marginal, ...]:
     table, units = Standardised.of(mu, logvar), torch.arange(len(mu))
     folds = fold_of_rows(units, own_stream(seed))
-    draws = Draws.of(table, samples=20_000, generator=own_stream(seed))
-    return marginals(table, draws, units=units, folds=folds)
+    draws = Draws.of(table, Noise.of(*mu.shape, generator=own_stream(seed)))
+    latents = range(mu.shape[1])
+    return tuple(marginal(table, draws, j, units=units, folds=folds) for j in latents)
 
 
 def test_a_linear_vae_reads_its_spectrum_and_is_collapsed_below_the_noise():
@@ -93,7 +97,75 @@ def test_a_constant_latent_reads_exactly_nothing():
 def test_one_unit_bounds_nothing():
     table = Standardised.of(normal(5, 1, seed=8), torch.zeros(5, 1, dtype=F64))
     zeros = torch.zeros(5).long()
-    draws = Draws.of(table, samples=5, generator=generator(0))
-    (m,) = marginals(table, draws, units=zeros, folds=zeros)
+    draws = Draws.of(table, Noise.of(5, 1, generator=generator(0)))
+    m = marginal(table, draws, 0, units=zeros, folds=zeros)
     interval = marginal_interval(m, t=1.96)
     assert (interval.lower, interval.upper) == (0.0, None)
+
+
+def test_a_row_beyond_all_others_costs_its_log():
+    mu = normal(2000, 1, seed=13)
+    near = _marginals(mu, torch.full_like(mu, -2.0))[0].upper
+    mu[0] = 1e6
+    (m,) = _marginals(mu, torch.full_like(mu, -2.0))
+    # Of 2000 rows one costs about log(1e6^2 / 2e-4) = 36 nats, where a Gaussian asks 5e11; the
+    # folds that hold it lose the bandwidths, which go by the spread.
+    assert m.upper - near < 0.1
+    assert m.upper > m.dataset
+
+
+WIDTHS = {"equal": 0.0, "spread": 0.5, "wide": 1.5, "extreme": 5.0}
+
+
+@pytest.mark.parametrize("widths", WIDTHS)
+def test_the_data_sets_figures_are_quadrature_within_their_numerical_error(widths):
+    mu = 1.0 + 2.0 * normal(30, 1, seed=9)
+    logvar = WIDTHS[widths] * normal(30, 1, seed=10) - 2.0
+    (m,) = _marginals(mu, logvar)
+    entropy = entropy_by_quadrature(mu[:, 0], logvar[:, 0].exp())
+    information = entropy - float(entropy_rows(logvar).mean())
+    assert abs(m.dataset - information) <= m.numerical_error + 2e-9
+    assert m.numerical_error <= (1e-5 if widths == "equal" else 1e-4)
+
+
+@pytest.mark.parametrize("widths", WIDTHS)
+def test_the_divergence_from_the_prior_is_quadrature(widths):
+    """DWKL_j = KL_j - I_Nj = KL(q_j || p_j) = integral of q log q / p."""
+    mu = 1.0 + 2.0 * normal(30, 1, seed=9)
+    logvar = WIDTHS[widths] * normal(30, 1, seed=10) - 2.0
+    (m,) = _marginals(mu, logvar)
+    z, weight = quadrature_nodes(mu[:, 0], (0.5 * logvar[:, 0]).exp())
+    q = brute_density(z, mu[:, 0], logvar[:, 0].exp())
+    log_prior = -0.5 * (z.square() + math.log(2.0 * math.pi))
+    divergence = float((weight * (torch.xlogy(q, q) - q * log_prior)).sum())
+    found = float(kl_rows(mu, logvar).mean()) - m.dataset
+    assert found == pytest.approx(divergence, abs=m.numerical_error + 1e-8)
+
+
+def test_a_coarse_upper_bound_is_as_tight_as_the_truth_for_many_rows():
+    gaps = []
+    for seed in range(5):
+        mu = normal(4000, 1, seed=100 + seed)
+        (m,) = _marginals(mu, torch.full_like(mu, -4.0), seed=seed)
+        gaps.append(m.upper - 0.5 * math.log(1.0 + math.exp(4.0)))
+    gap = torch.tensor(gaps)
+    # The truth and 0.002 above it: what is learnt of five weights and a shape from 4000 rows.
+    assert abs(float(gap.mean()) - 0.002) <= 3.0 * float(gap.std()) / math.sqrt(5)
+
+
+def test_latents_measured_side_by_side_read_the_same_bytes():
+    mu, logvar = normal(1500, 6, seed=11), normal(1500, 6, seed=12) - 2.0
+    table, units = Standardised.of(mu, logvar), torch.arange(1500)
+    folds = fold_of_rows(units, own_stream(0))
+    draws = Draws.of(table, Noise.of(1500, 6, generator=own_stream(0)))
+
+    def one(j: int) -> Marginal:
+        return marginal(table, draws, j, units=units, folds=folds)
+
+    alone = [one(j) for j in range(6)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(one, range(6)))
+    for a, b in zip(alone, together, strict=True):
+        assert (a.dataset, a.upper, a.numerical_error) == (b.dataset, b.upper, b.numerical_error)
+        assert torch.equal(a.upper_rows, b.upper_rows)
+        assert torch.equal(a.lower_rows, b.lower_rows)

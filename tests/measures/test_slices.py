@@ -9,7 +9,7 @@ import torch
 
 from latentgauge.measures.decomposition import kl_rows
 from latentgauge.measures.gaussian import shrunk_covariance
-from latentgauge.measures.joint import Draws, Standardised, joint_sums
+from latentgauge.measures.joint import Standardised, joint_sums
 from latentgauge.measures.slices import (
     FEWEST_UNITS,
     MOST_SLICES,
@@ -22,7 +22,7 @@ from latentgauge.measures.slices import (
 from latentgauge.measures.survey import Survey, survey
 from latentgauge.measures.units import fold_of_rows
 from latentgauge.measures.upper_bound import BANDWIDTHS, components
-from tests.truth import F64, brute_log_q, generator, independent, normal
+from tests.truth import F64, brute_log_q, drawn, generator, independent, normal
 
 DEAD = 7
 
@@ -99,7 +99,7 @@ def test_one_class_has_the_figures_of_the_whole():
     mu, logvar = independent(3.0, 2).sample(800, seed=3)
     whole = survey(mu, logvar, classes=torch.zeros(800).long())
     (only,) = whole.slices
-    assert only.kl.value == pytest.approx(float(whole.kl.sum(dim=1).mean()))
+    assert only.kl.value == pytest.approx(float(whole.kl.mean()))
     assert only.ceiling == whole.ceiling
     assert only.information.lower == pytest.approx(whole.information.lower, abs=0.02)
     assert only.information.upper == pytest.approx(whole.information.upper, abs=0.1)
@@ -126,11 +126,11 @@ def test_densities_of_a_class_are_of_its_rows_that_have_not_seen_the_unit():
     source = generator(8)
     folds = fold_of_rows(units, source)
     table = Standardised.of(mu, logvar)
-    draws = Draws.of(table, samples=150, generator=source)
+    draws = drawn(table, generator=source, samples=150)
     belong = {"units": units, "classes": y}
     sums = joint_sums(table, draws, **belong)
-    parts = components(table, draws, sums, folds=folds, **belong)
-    coded = Coded(table, draws, sums, parts, kl_rows(mu, logvar), y, units, folds)
+    parts = components(table, draws, sums, folds=folds, generator=source, **belong)
+    coded = Coded(table, draws, sums, parts, kl_rows(mu, logvar).sum(dim=1), y, units, folds)
     at = (y[draws.rows] == c).nonzero().flatten()
     found = _log_densities(coded, c, at)
     assert found.shape == (len(at), 4 + len(BANDWIDTHS))

@@ -8,7 +8,7 @@ from typing import Any
 
 from latentgauge.gates import GateResult, Verdict
 from latentgauge.options import Options
-from latentgauge.report import Estimate, Report, Slice
+from latentgauge.report import ESTIMATOR_VERSION, Estimate, Report, Slice
 
 HOSTILE = "<script>alert(1)</script>"
 MARKUP = "[red]x[/red]"
@@ -63,7 +63,7 @@ def report(
     kl = measured(information + shift, 0.02)
     given: dict[str, Any] = {
         "latentgauge_version": "0.1.0",
-        "estimator_version": "1",
+        "estimator_version": ESTIMATOR_VERSION,
         "created_at": datetime(2026, 11, 20, 12, 0, tzinfo=UTC),
         "digest": "5f" * 32,
         "inputs": {
@@ -265,6 +265,25 @@ def labels() -> dict[str, Any]:
             | dict.fromkeys(Slice.model_fields.keys() - {"index", "name", "n"}),
         ],
     }
+
+
+def with_estimators() -> Report:
+    """The live report with estimators asked for by name, one of which a stranger wrote about."""
+    own = {"kind": "bounds", "bias": "none known", "ceiling": log(4096)}
+    mws = {
+        "kind": "approximation",
+        "bias": f"high by log N {HOSTILE} {CONTROL}",
+        "ceiling": 12.48,
+        "figures": {"total_correlation": measured(80.43, 0.02), "kl": measured(10.06, 0.03)},
+    }
+    rate = {
+        "kind": "upper_bound",
+        "bias": "high",
+        "ceiling": None,
+        "figures": {"prior": measured(10.06), "gaussian": Estimate()},
+    }
+    estimators = {"aggregate": own, "mws": mws, "variational": rate}
+    return report(["active"] * 10, information_n=7.83, saturated=True, estimators=estimators)
 
 
 def verdict() -> Verdict:

@@ -10,7 +10,7 @@ import pytest
 
 from latentgauge.render.html import render_report
 from latentgauge.report import Report
-from tests.render.reports import collapsed, hostile, live, report, verdict
+from tests.render.reports import collapsed, hostile, live, report, verdict, with_estimators
 
 _VOID = {"meta", "line", "rect"}
 _CHROMIUM = which("chromium") or which("chromium-browser") or which("google-chrome")
@@ -131,6 +131,24 @@ def test_labels_and_warnings_are_on_the_page_when_there_are_any() -> None:
     assert "Dimensions that tell most, I(z_j;Y): 3: [0.3, 0.35]" in text
     assert "Warnings" in text
     assert "Warnings" not in Outline(render_report(live())).text
+
+
+def test_estimators_by_name_are_on_the_page_when_they_were_asked_for() -> None:
+    assert "Estimators by name" not in render_report(live())
+    page = render_report(with_estimators())
+    shown = Outline(page)
+    assert shown.open == []
+    assert "script" not in shown.seen
+    assert "Estimators by name, in nats" in shown.text
+    for told in (
+        "total correlation",
+        "80.43 [80.39, 80.47]",
+        "not known",
+        "mws: an approximation, at most 12.48; high by log N",
+        "variational: an upper bound; high",
+    ):
+        assert told in shown.text
+    assert "aggregate:" not in shown.text
 
 
 def test_options_and_inputs_are_on_the_page() -> None:

@@ -5,9 +5,27 @@ from rich.text import Text
 
 from latentgauge.job import Job
 from latentgauge.render import render
-from latentgauge.render.table import render_job, render_jobs, render_report, render_verdict
+from latentgauge.render.table import (
+    render_job,
+    render_jobs,
+    render_report,
+    render_translation,
+    render_verdict,
+)
+from latentgauge.render.words import logged
+from latentgauge.report import Estimate
+from latentgauge.translation import Quantity, Translation
 from tests.protocol import document
-from tests.render.reports import collapsed, dimension, hostile, live, report, verdict
+from tests.render.reports import (
+    CONTROL,
+    collapsed,
+    dimension,
+    hostile,
+    live,
+    report,
+    verdict,
+    with_estimators,
+)
 
 
 def flat(text: str) -> str:
@@ -207,3 +225,57 @@ def test_every_format_has_its_own_rendering() -> None:
     assert render(live(), form="json", verdict=verdict()) == live().to_json()
     assert render(live(), form="html", verdict=verdict()).startswith("<!doctype html>")
     assert "Verdict: FAIL" in render(live(), form="table", verdict=verdict())
+
+
+def test_estimators_by_name_are_shown_when_they_were_asked_for() -> None:
+    assert "Estimators by name" not in render_report(live())
+    shown = render_report(with_estimators())
+    text = flat(shown)
+    assert "Estimators by name, in nats" in text
+    assert "mws total correlation 80.43 [80.39, 80.47]" in text
+    assert "variational prior 10.06 variational gaussian not known" in text
+    assert "mws: an approximation, at most 12.48; high by log N" in text
+    assert "variational: an upper bound; high" in text
+    assert not any(c in shown for c in CONTROL if not c.isprintable())
+
+
+@pytest.mark.parametrize(
+    ("x", "told"),
+    [(11.0021, "11.00"), (-110.021, "-110.02"), (0.0016, "0.0016"), (-4e-16, "0"), (0.5, "0.50")],
+)
+def test_a_logged_figure_is_told_as_a_log_tells_it(x: float, told: str) -> None:
+    assert logged(x) == told
+
+
+def test_an_information_below_0_is_explained_and_one_by_rounding_is_0() -> None:
+    for value, explained in ((-0.003, True), (-4e-16, False), (0.003, False)):
+        quantity = Quantity(
+            population=Estimate(lower=0.0, upper=0.0),
+            dataset=Estimate(value=0.0),
+            logged={"calc_mi": Estimate(value=value)},
+        )
+        shown = render_translation(translated(quantity))
+        assert ("An information below 0 is sampling error" in shown) == explained
+        assert "e-16" not in shown
+
+
+def translated(quantity: Quantity) -> Translation:
+    return Translation(
+        batch_size=64,
+        train_size=60_000,
+        n=100,
+        d=1,
+        confidence=0.95,
+        digest="5f" * 32,
+        quantities={"mutual_information": quantity},
+        ceilings={},
+        reasons={"mws": f"because {CONTROL}"},
+    )
+
+
+def test_a_translation_without_joint_figures_says_so() -> None:
+    unknown = Quantity(population=Estimate(lower=0.0), dataset=Estimate(), logged={})
+    shown = render_translation(translated(unknown))
+    assert "mutual information [0, inf) not known - - -" in flat(shown)
+    assert "100 rows, 1 latent dimension; figures in nats" in shown
+    assert not any(c in shown for c in CONTROL if not c.isprintable())

@@ -1,0 +1,31 @@
+"""A report made on this machine, by whichever command asks for one."""
+
+from __future__ import annotations
+
+from latentgauge.arguments import Inputs
+from latentgauge.console import Reporter
+from latentgauge.errors import MissingExtra
+from latentgauge.options import Options
+from latentgauge.report import Report
+from latentgauge.threads import let_threads_sleep
+
+
+def measured(inputs: Inputs, options: Options, progress: Reporter) -> Report:
+    """The report, made in this process. Only here torch is needed."""
+    let_threads_sleep()
+    try:
+        from latentgauge.local import analyse_files, analyse_table
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("torch", "numpy"):
+            raise
+        raise MissingExtra(
+            f"analysing on this machine needs {missing.name}, which is not installed",
+            expected="torch and numpy",
+            got=f"no {missing.name}",
+            remedy="pip install 'latentgauge[torch]', or submit the files to a service",
+        ) from missing
+    if inputs.posterior is not None:
+        return analyse_table(inputs.posterior, options=options, progress=progress)
+    assert inputs.encoder is not None
+    assert inputs.dataset is not None
+    return analyse_files(inputs.encoder, inputs.dataset, options=options, progress=progress)
