@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy import integrate
+from scipy import integrate, optimize
 from torch import Tensor
 
 from latentgauge.measures.joint import Draws, Noise, Standardised, drawn_rows
@@ -113,3 +113,85 @@ def brute_log_q(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     """log q(z_i|x_j), [M, N], by the definition of a Gaussian."""
     t = (z[:, None] - mu) / (0.5 * logvar).exp()
     return -0.5 * (t.square() + logvar + math.log(2.0 * math.pi)).sum(dim=2)
+
+
+def equicorrelated(information: float, total_correlation: float, d: int) -> LinearGaussian:
+    """sigma = 1 and Cov(mu) = v ((1 - r) I + r 1 1^T) with just this I and this TC.
+
+    v from sum_j I_j = d/2 log(1 + v) = I + TC; r in (0, 1) from
+    I = 1/2 [(d - 1) log(1 + v (1 - r)) + log(1 + v (1 + (d - 1) r))], which falls in r.
+    """
+    v = math.expm1(2.0 * (information + total_correlation) / d)
+
+    def excess(r: float) -> float:
+        rest, common = math.log1p(v * (1.0 - r)), math.log1p(v * (1.0 + (d - 1) * r))
+        return 0.5 * ((d - 1) * rest + common) - information
+
+    r = optimize.brentq(excess, 0.0, 1.0, xtol=1e-14)
+    covariance = v * ((1.0 - r) * torch.eye(d, dtype=F64) + r * torch.ones(d, d, dtype=F64))
+    return LinearGaussian(torch.linalg.cholesky(covariance), torch.ones(d, dtype=F64))
+
+
+def scaled(W: Tensor, information: float) -> LinearGaussian:
+    """W times the factor with which sigma = 1 carries just this information."""
+    squares = torch.linalg.svdvals(W).square()
+
+    def excess(log_factor: float) -> float:
+        return 0.5 * float((math.exp(2.0 * log_factor) * squares).log1p().sum()) - information
+
+    factor = math.exp(optimize.brentq(excess, -30.0, 30.0, xtol=1e-14))
+    return LinearGaussian(factor * W, torch.ones(len(W), dtype=F64))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Component k has mu = c_k + A_k u, u ~ N(0, I), and its own sigma_k; all equally likely.
+
+    centres [K, D], factors [K, D, R], logvars [K, D]. q(z) is the mixture of
+    N(c_k, A_k A_k^T + diag(sigma_k^2)): neither its entropy nor I has a closed form.
+    """
+
+    centres: Tensor
+    factors: Tensor
+    logvars: Tensor
+
+    @property
+    def covariances(self) -> Tensor:
+        return self.factors @ self.factors.mT + torch.diag_embed(self.logvars.exp())
+
+    @property
+    def conditional_entropies(self) -> Tensor:
+        """H(z_j|X), [D]."""
+        return 0.5 * (self.logvars.mean(dim=0) + 1.0 + math.log(2.0 * math.pi))
+
+    def sample(self, n: int, *, seed: int) -> tuple[Tensor, Tensor]:
+        k = torch.randint(len(self.centres), (n,), generator=generator(seed + 1_000_000))
+        u = normal(n, self.factors.shape[2], 1, seed=seed)
+        return self.centres[k] + (self.factors[k] @ u).squeeze(2), self.logvars[k]
+
+    def information(self, *, draws: int, seed: int) -> tuple[float, float]:
+        """I(X;Z) = H(q) - H(Z|X) by Monte Carlo of the known density, and its standard error."""
+        mu, logvar = self.sample(draws, seed=seed)
+        z = mu + (0.5 * logvar).exp() * normal(*mu.shape, seed=seed + 1)
+        each = torch.distributions.MultivariateNormal(self.centres, self.covariances)
+        surprise = -(
+            torch.logsumexp(each.log_prob(z[:, None]), dim=1) - math.log(len(self.logvars))
+        )
+        found = float(surprise.mean() - self.conditional_entropies.sum())
+        return found, float(surprise.std()) / math.sqrt(draws)
+
+    @property
+    def informations(self) -> Tensor:
+        """I(X;z_j), [D]: one-dimensional entropies by the trapezoidal rule."""
+        sd = self.covariances.diagonal(dim1=1, dim2=2).sqrt()
+        low, high = (self.centres - 12 * sd).amin(dim=0), (self.centres + 12 * sd).amax(dim=0)
+        z = low + (high - low) * torch.linspace(0.0, 1.0, 100_001, dtype=F64)[:, None]
+        t = (z[:, None] - self.centres) / sd
+        q = (-0.5 * t.square()).exp().div(sd * math.sqrt(2.0 * math.pi)).mean(dim=1)
+        return torch.trapezoid(-torch.special.xlogy(q, q), z, dim=0) - self.conditional_entropies
+
+    @property
+    def kl(self) -> float:
+        """E KL(q(z|x) || N(0, I))."""
+        square = self.centres.square() + self.covariances.diagonal(dim1=1, dim2=2)
+        return 0.5 * float((square - 1.0 - self.logvars).mean(dim=0).sum())
