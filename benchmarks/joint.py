@@ -14,8 +14,9 @@ from torch import Tensor
 
 from latentgauge.measures.gaussian import Gaussian, shrunk_covariance
 from latentgauge.measures.joint import Draws, JointSums, Standardised, joint_sums, own_control
+from latentgauge.measures.lanes import lanes
 from latentgauge.measures.units import numbered
-from tests.truth import generator
+from tests.truth import drawn, generator
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,13 @@ class Pass:
     @classmethod
     def of(cls, mu: Tensor, logvar: Tensor, *, samples: int, seed: int) -> Pass:
         table, units = Standardised.of(mu, logvar), numbered(None, len(mu))
-        draws = Draws.of(table, samples=samples, generator=generator(seed))
-        return cls(table, draws, lambda: joint_sums(table, draws, units=units))
+        draws = drawn(table, generator=generator(seed), samples=samples)
+
+        def run() -> JointSums:
+            with lanes() as pool:
+                return joint_sums(table, draws, units=units, lanes=pool)
+
+        return cls(table, draws, run)
 
     def log_ratio(self) -> Tensor:
         """log q(z_i|x_i) - log q_N(z_i), [M]: its mean is I_N in expectation."""

@@ -25,6 +25,7 @@ from benchmarks.sampling import (
 from latentgauge.measures.decomposition import entropy_rows
 from latentgauge.measures.density import mixture_density
 from latentgauge.measures.intervals import difference
+from latentgauge.measures.lanes import lanes
 from latentgauge.measures.survey import Survey, survey
 from tests.truth import clusters, equicorrelated, generator, normal, scaled
 
@@ -115,11 +116,18 @@ def dataset_figures(code: Code, *, seed: int) -> Decomposition:
 def latents_alone(one: Pass) -> tuple[Tensor, Tensor]:
     """I_Nj [D], and sum_j log q(z_ij|x_i) / q_j(z_ij) - I_Nj of the draws, of mean 0."""
     table, draws = one.table, one.draws
-    q = [mixture_density(m, v) for m, v in zip(table.mu.T, table.logvar.exp().T, strict=True)]
-    entropies = torch.tensor([x.entropy() for x in q], dtype=torch.float64)
-    alone = entropies - entropy_rows(table.logvar).mean(dim=0)
-    log_q = torch.stack([x.at(z).log() for x, z in zip(q, draws.z.T, strict=True)], dim=1)
-    return alone, (draws.log_own - log_q - alone).sum(dim=1)
+
+    def latent(j: int) -> tuple[float, Tensor]:
+        mu, logvar = table.mu[:, j].contiguous(), table.logvar[:, j].contiguous()
+        q = mixture_density(mu, logvar.exp())
+        log_q = q.at(draws.z[:, j].contiguous()).log()
+        return q.entropy() - float(entropy_rows(logvar).mean()), draws.log_own[:, j] - log_q
+
+    with lanes() as pool:
+        found = list(pool.each(latent, range(table.mu.shape[1])))
+    alone = torch.tensor([information for information, _ in found], dtype=torch.float64)
+    ratios = torch.stack([ratio for _, ratio in found], dim=1)
+    return alone, (ratios - alone).sum(dim=1)
 
 
 def sampled(code: Code, *, seed: int) -> Decomposition:

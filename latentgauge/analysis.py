@@ -243,7 +243,7 @@ def _dimensions(posterior: Posterior, found: Survey, threshold: float) -> list[D
                 kl=_estimate(latent.kl, found.quantile, floor=0.0),
                 mutual_information=Estimate(
                     value=latent.dataset,
-                    standard_error=latent.standard_error,
+                    standard_error=latent.lower_error,
                     lower=interval.lower,
                     upper=interval.upper,
                 ),

@@ -31,13 +31,15 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Latent:
-    """One latent: I_Nj and its error for the population, the intervals, and KL_j, in nats.
+    """One latent: I_Nj, U_j and their errors for the population, the intervals, and KL_j, in nats.
 
     `numerical_error` bounds what arithmetic does to I_Nj.
     """
 
     dataset: float
-    standard_error: float | None
+    upper: float
+    lower_error: float | None
+    upper_error: float | None
     interval: Interval
     kl: Mean
     divergence: Divergence
@@ -104,7 +106,9 @@ def _latent(marginal: Marginal, kl: Tensor, units: Tensor, *, t: float) -> Laten
     error = mean_over_units(kl - marginal.lower_rows, units).standard_error
     return Latent(
         dataset=marginal.dataset,
-        standard_error=marginal.lower_error,
+        upper=marginal.upper,
+        lower_error=marginal.lower_error,
+        upper_error=marginal.upper_error,
         interval=marginal_interval(marginal, t=t),
         kl=mean_over_units(kl, units),
         divergence=Divergence(

@@ -15,7 +15,7 @@ from scipy import integrate
 from torch import Tensor
 
 from latentgauge.measures.intervals import Interval, difference
-from latentgauge.measures.marginals import Marginal
+from latentgauge.measures.latents import Latent
 from latentgauge.measures.survey import Survey, survey
 from latentgauge.measures.units import Mean
 from latentgauge.posterior import Posterior
@@ -43,7 +43,7 @@ def _below(lower: Mean, truth: float, n: int) -> bool:
     return lower.value <= min(math.log(n) + 1e-9, truth + 4 * lower.standard_error)
 
 
-def _latent_holds(m: Marginal, truth: float) -> bool:
+def _latent_holds(m: Latent, truth: float) -> bool:
     above = abs(m.upper - truth) <= 0.01 + 4 * m.upper_error
     return above and m.dataset <= truth + 4 * m.lower_error
 
@@ -74,9 +74,9 @@ def test_one_normal_latent_of_czyz_et_al():
     found = survey(*truth.sample(4000, seed=1))
     assert _within(found.joint.upper, 0.4133)
     assert _below(found.joint.lower, 0.4133, 4000)
-    assert _latent_holds(found.marginals[0], 0.4133)
+    assert _latent_holds(found.latents[0], 0.4133)
     # In one dimension the code is its latent.
-    assert abs(found.joint.dataset.value - found.marginals[0].dataset) <= 1e-4
+    assert abs(found.joint.dataset.value - found.latents[0].dataset) <= 1e-4
 
 
 def test_a_correlated_code_has_its_information_and_its_total_correlation():
@@ -84,21 +84,21 @@ def test_a_correlated_code_has_its_information_and_its_total_correlation():
     found = survey(*truth.sample(1500, seed=2))
     assert _within(found.joint.upper, 5.0)
     assert _below(found.joint.lower, 5.0, 1500)
-    assert all(_latent_holds(m, 0.687) for m in found.marginals)
+    assert all(_latent_holds(m, 0.687) for m in found.latents)
     low, high = _total_correlation(found)
     assert low <= 1.87 <= high
     # The error of KL - I is about that of KL.
-    error = float(found.kl.sum(dim=1).std()) / math.sqrt(1500)
+    error = float(found.kl.std()) / math.sqrt(1500)
     assert _holds(found.marginal_kl, truth.marginal_kl, error)
 
 
 def test_a_linear_vae_at_its_optimum_wastes_nothing():
     truth = probabilistic_pca([4.0, 2.0, 1.5], 1.0)
     found = survey(*truth.sample(3000, seed=3))
-    for m, information in zip(found.marginals, (0.6931, 0.3466, 0.2027), strict=True):
+    for m, information in zip(found.latents, (0.6931, 0.3466, 0.2027), strict=True):
         assert _latent_holds(m, information)
     assert _within(found.joint.upper, 1.2424)
-    kl = found.kl.sum(dim=1)
+    kl = found.kl
     assert abs(float(kl.mean()) - 1.2424) <= 4 * float(kl.std()) / math.sqrt(3000)
     # The code is the prior: no total correlation, no divergence from it.
     assert _total_correlation(found)[0] == 0.0
@@ -125,17 +125,18 @@ def test_what_the_second_output_means_decides_the_information(second_output, sec
     q = Posterior.from_outputs(mu, torch.full_like(mu, second), second_output=second_output)
     found = survey(q.mu, q.logvar)
     assert _within(found.joint.upper, information)
-    assert _latent_holds(found.marginals[0], information)
+    assert _latent_holds(found.latents[0], information)
 
 
 def test_a_near_deterministic_code_has_its_divergences_in_expectation():
     mu = 5.5 * normal(512, 6, seed=6)
     found = survey(mu, torch.full_like(mu, -30.0))
-    n = torch.tensor(512 * 6.0).sqrt()
-    assert abs(float(found.kl.mean()) - 29.625) <= 4 * float(found.kl.std()) / n
+    for latent in found.latents:
+        assert abs(latent.kl.value - 29.625) <= 4 * latent.kl.standard_error
     assert found.joint.dataset.value == pytest.approx(math.log(512), abs=1e-9)
     assert found.saturated
-    for interval, divergence in zip(found.intervals, found.divergences, strict=True):
+    for latent in found.latents:
+        interval, divergence = latent.interval, latent.divergence
         # 512 rows show a density of one latent to about .1 nats.
         assert interval.lower <= 16.705 <= interval.upper + 0.1
         assert divergence.interval.lower - 0.1 <= 12.920 <= divergence.interval.upper
@@ -159,7 +160,7 @@ def test_six_clusters_have_the_information_of_their_known_density():
     error = max(found.joint.lower.standard_error, found.joint.upper.standard_error) + 2 * error
     assert _holds(found.information, information, error)
     for m, interval, alone in zip(
-        found.marginals, found.intervals, source.informations.tolist(), strict=True
+        found.latents, found.intervals, source.informations.tolist(), strict=True
     ):
         assert _holds(interval, alone, max(m.lower_error, m.upper_error))
     low, high = _total_correlation(found)
@@ -173,7 +174,7 @@ def test_two_posteriors_have_the_information_of_quadrature(apart):
     found = survey(mu[units][:, None], 2.0 * sigma[units][:, None].log(), units=units)
     truth = _two_posteriors(mu, sigma)
     # The integral of a mixture of two widths is good to 1e-4.
-    assert found.marginals[0].dataset == pytest.approx(truth, abs=1e-4)
+    assert found.latents[0].dataset == pytest.approx(truth, abs=1e-4)
     value = found.joint.dataset
     assert abs(value.value - truth) <= 1e-4 + 4 * value.standard_error
 
@@ -205,6 +206,6 @@ def test_many_latents_that_share_little_add_up():
     truth = independent(3.0, 24)
     found = survey(*truth.sample(1000, seed=13))
     assert _within(found.joint.upper, 3.0)
-    total = math.fsum(m.upper for m in found.marginals)
-    error = math.sqrt(math.fsum(m.upper_error**2 for m in found.marginals))
+    total = math.fsum(m.upper for m in found.latents)
+    error = math.sqrt(math.fsum(m.upper_error**2 for m in found.latents))
     assert abs(total - 3.0) <= 0.03 + 4 * error
