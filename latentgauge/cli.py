@@ -24,6 +24,7 @@ from latentgauge.arguments import (
     parsed_tags,
     parsed_target,
 )
+from latentgauge.cli_compare import compare
 from latentgauge.cli_translate import translate
 from latentgauge.client import Client
 from latentgauge.console import (
@@ -218,6 +219,7 @@ def list_jobs(
 app.command(
     epilog="Example: latentgauge translate encoder.pt data.npz --batch-size 64 --train-size 60000"
 )(translate)
+app.command(epilog="Example: latentgauge compare epoch60.npz epoch62.npz")(compare)
 
 
 # ---------------------------------------------------------------- what they do

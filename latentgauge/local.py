@@ -6,19 +6,26 @@ import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from latentgauge.analysis import analyse
+from latentgauge.comparison import Comparison
 from latentgauge.datasets.arrays import read_dataset, read_posterior
-from latentgauge.datasets.rows import assemble
+from latentgauge.datasets.rows import Dataset, Units, assemble, check_same_rows
 from latentgauge.encoders.torchscript import load_encoder
 from latentgauge.encoding import encode
 from latentgauge.errors import InvalidOption
 from latentgauge.options import Options
+from latentgauge.paired import paired
+from latentgauge.posterior import Posterior
 from latentgauge.report import Report
 from latentgauge.subject import encoded_subject, environment, table_subject
 
+Array = NDArray[Any]
 # Stage and fraction done.
 Progress = Callable[[str, float], None]
 
@@ -91,6 +98,44 @@ def analyse_table(posterior: Path, *, options: Options, progress: Progress) -> R
         device=device,
         progress=lambda done: progress("measuring", done),
     )
+
+
+def compare_tables(base: Path, head: Path, *, options: Options, progress: Progress) -> Comparison:
+    """Head less base of two ready-made posterior tables of the same rows.
+
+    Rows that are copies in both tables, and rows of one group, are one unit.
+
+    Raises:
+        InputFault: a table is none, is not finite, or is of other rows.
+        InvalidOption: a device that this machine does not have.
+    """
+    device = _device(options)
+    (rows, mu_b, second_b, b), (others, mu_h, second_h, h) = _read_table(base), _read_table(head)
+    check_same_rows(rows, others)
+    units = Units.of_posteriors(
+        np.concatenate([mu_b, mu_h], axis=1),
+        np.concatenate([second_b, second_h], axis=1),
+        group=others.group if rows.group is None else rows.group,
+    )
+    return paired(
+        b,
+        h,
+        options=options,
+        units=None if units.of_row is None else torch.from_numpy(units.of_row),
+        copies=torch.from_numpy(units.copies),
+        device=device,
+        progress=lambda done: progress("measuring", done),
+    )
+
+
+def _read_table(path: Path) -> tuple[Dataset, Array, Array, Posterior]:
+    """The rows, mu and the second array of those kept, and the posterior that they are."""
+    with path.open("rb") as file:
+        arrays, classes, name = read_posterior(file, limit=_UNPACKED_BYTES)
+    table = assemble(arrays, classes)
+    mu, second = np.asarray(table.x), arrays["second"][table.origin]
+    tables = (torch.from_numpy(np.array(x)) for x in (mu, second))
+    return table, mu, second, Posterior.from_outputs(*tables, second_output=name)
 
 
 def _device(options: Options) -> str:

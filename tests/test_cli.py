@@ -30,6 +30,7 @@ from tests.render.reports import live
 
 ROOT = Path(__file__).parent.parent
 LATENTGAUGE = [sys.executable, "-m", "latentgauge.cli"]
+COMMANDS = ["analyse", "submit", "show", "wait", "list", "translate", "compare"]
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def test_every_option_of_an_analysis_is_an_option_of_the_command(
         assert f"{flag(option)} " in done.out
 
 
-@pytest.mark.parametrize("name", ["analyse", "submit", "show", "wait", "list", "translate"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example(command: Command, name: str) -> None:
     assert f"Example: latentgauge {name} " in " ".join(command(name, "--help").out.split())
 
@@ -520,7 +521,7 @@ def test_stdout_is_utf_8_whatever_the_locale(service: Service) -> None:
     assert json.loads(ran.stdout)["tags"] == {"name": "gr\u00fcn"}
 
 
-@pytest.mark.parametrize("name", ["analyse", "submit", "show", "wait", "list", "translate"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_in_the_guide(name: str) -> None:
     found = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     guide = (ROOT / "docs" / "guide" / "command-line.md").read_text()

@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from app.problems import STATUS
+from latentgauge.comparison import Comparison
 from latentgauge.errors import leaves
 from latentgauge.options import Options
 from latentgauge.report import Report
@@ -56,6 +57,16 @@ def test_every_field_of_the_report_is_documented() -> None:
     text = (DOCS / "report" / "README.md").read_text()
     documented = set(re.findall(r"`(?:[\w\[\]]+\.)*(\w+)`", text))
     assert fields(json.loads(schema()), set()) - documented == set()
+
+
+def test_every_field_of_a_comparison_is_documented() -> None:
+    text = (DOCS / "guide" / "comparing.md").read_text() + (DOCS / "report/README.md").read_text()
+    documented = set(re.findall(r"`(?:[\w\[\]]+\.)*(\w+)`", text))
+    found = fields(Comparison.model_json_schema(by_alias=True), set())
+    assert found - documented == set()
+    guide = (DOCS / "guide" / "comparing.md").read_text()
+    own = {name for name in Comparison.model_fields if name != "schema_name"}
+    assert {name for name in own if f"`{name}" not in guide} == set()
 
 
 def test_every_option_is_documented() -> None:

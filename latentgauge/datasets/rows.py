@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentgauge.errors import NonFiniteInput, UnreadableDataset
+from latentgauge.errors import NonFiniteInput, ShapeMismatch, UnreadableDataset
 from latentgauge.options import Options
 from latentgauge.report import Warning
 
@@ -79,6 +79,32 @@ def assemble(arrays: dict[str, Array], classes: tuple[str, ...]) -> Dataset:
     _check_labels(dataset)
     _check_finite(dataset)
     return dataset
+
+
+def check_same_rows(base: Dataset, head: Dataset) -> None:
+    """What two tables say of their rows must agree; a table may say nothing.
+
+    Raises:
+        ShapeMismatch: other numbers of rows, other rows kept, other labels or groups.
+    """
+    if len(base) != len(head):
+        raise _other_rows(f"{len(base)} and {len(head)} rows")
+    if not np.array_equal(base.origin, head.origin):
+        raise _other_rows("arrays keep that leave out different rows")
+    names = [None if x.codes is None else np.array(x.classes)[x.codes] for x in (base, head)]
+    for name, one, other in (("labels", *names), ("groups", base.group, head.group)):
+        if one is not None and other is not None and not np.array_equal(one, other):
+            rows = np.flatnonzero(one != other)
+            raise _other_rows(f"other {name} in {name_rows(rows)}, counted from 0")
+
+
+def _other_rows(got: str) -> ShapeMismatch:
+    return ShapeMismatch(
+        "the two tables are not of the same rows",
+        expected="the same rows in the same order in both tables",
+        got=got,
+        remedy="encode one data set with both encoders",
+    )
 
 
 def _kept(dataset: Dataset, keep: NDArray[np.bool_]) -> Dataset:

@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from latentgauge.comparison import BoundedDifference, Comparison
 from latentgauge.gates import Verdict
 from latentgauge.render.words import (
     OUTCOMES,
@@ -82,6 +83,11 @@ def render_verdict(verdict: Verdict, *, width: int = WIDTH, color: bool = False)
 def render_translation(told: Translation, *, width: int = WIDTH, color: bool = False) -> str:
     """One row a quantity: the right figure, this data set's, the log's; then why they differ."""
     return _text(_translation(told), width=width, color=color)
+
+
+def render_comparison(found: Comparison, *, width: int = WIDTH, color: bool = False) -> str:
+    """Head less base: the whole code's differences, the matched latents, warnings."""
+    return _text(_comparison(found), width=width, color=color)
 
 
 def render_job(
@@ -214,7 +220,7 @@ def _slices(labels: LabelInformation) -> Iterator[RenderableType]:
         yield Text(f"and {more} more classes: see the JSON report")
 
 
-def _warnings(report: Report) -> Iterator[RenderableType]:
+def _warnings(report: Report | Comparison) -> Iterator[RenderableType]:
     if not report.warnings:
         return
     yield Text("Warnings", style="bold")
@@ -281,6 +287,74 @@ def _figures(quantity: Quantity) -> Iterator[str]:
 
 def _logged(e: Estimate, otherwise: str) -> str:
     return otherwise if e.value is None else logged(e.value)
+
+
+def _comparison(found: Comparison) -> Iterator[RenderableType]:
+    yield Text("latentgauge: head less base", style="bold")
+    yield Text(
+        f"{found.n:,} rows; base {found.base.d}, head {found.head.d} latent dimensions; figures "
+        f"in {UNIT}, intervals at {percent(found.confidence)}"
+    )
+    yield _table_of_codes(found)
+    yield Text(
+        "An interval without a value is as wide as gap, which the bounds of both codes leave "
+        "open, and sampling."
+    )
+    told = found.mutual_information
+    if told.lower_difference.value is not None:
+        yield Text(
+            f"The bounds on I(X;Z) themselves differ by {estimate(told.lower_difference)} (lower) "
+            f"and {estimate(told.upper_difference)} (upper): estimates, that bound nothing."
+        )
+    yield ""
+    yield from _pairs(found)
+    yield from _warnings(found)
+
+
+def _table_of_codes(found: Comparison) -> Table:
+    table, b, h = (
+        _table("", "base", "head", "head less base", "gap", "sampling"),
+        found.base,
+        found.head,
+    )
+    for name, base, head, both in (
+        ("KL", b.kl, h.kl, found.kl),
+        ("I_N", b.dataset_information, h.dataset_information, found.dataset_information),
+    ):
+        cells = _logged(base, "not known"), _logged(head, "not known"), _told(both)
+        table.add_row(name, *cells, "-", "-")
+    mine = (interval(x.mutual_information) for x in (b, h))
+    table.add_row("I(X;Z)", *mine, *_bounded(found.mutual_information))
+    table.add_row("TC", "-", "-", *_bounded(found.total_correlation))
+    return table
+
+
+def _pairs(found: Comparison) -> Iterator[RenderableType]:
+    yield Text("Matched dimensions", style="bold")
+    table = _table("base", "head", "correlation", "KL_j", "I_j", "gap", "sampling")
+    for d in found.dimensions[:_MOST_ROWS]:
+        correlation = "-" if d.correlation is None else f"{d.correlation:.3f}"
+        row = _logged(d.kl, "not known"), *_bounded(d.mutual_information)
+        table.add_row(str(d.base), str(d.head), correlation, *row)
+    yield table
+    if len(found.dimensions) > _MOST_ROWS:
+        yield Text(f"and {len(found.dimensions) - _MOST_ROWS} more: see --format json")
+    for name, side in (("base", found.base), ("head", found.head)):
+        lone = ", ".join(
+            f"{x.index} (I_j {interval(x.mutual_information)})" for x in side.unmatched
+        )
+        if lone:
+            yield Text(f"only in the {name}: {lone}")
+
+
+def _told(e: Estimate) -> str:
+    return "not known" if e.value is None else estimate(e)
+
+
+def _bounded(d: BoundedDifference) -> tuple[str, str, str]:
+    width = ("not known" if x is None else number(x) for x in (d.gap, d.sampling))
+    gap, sampling = width
+    return interval(Estimate(lower=d.lower, upper=d.upper)), gap, sampling
 
 
 def _verdict(verdict: Verdict) -> Iterator[RenderableType]:
