@@ -16,7 +16,7 @@ from importlib import import_module
 
 from benchmarks.figure import header
 
-NAMES = ("service", "coverage", "tightness", "peers", "speed", "memory")
+NAMES = ("service", "coverage", "tightness", "paired", "peers", "speed", "memory")
 
 
 def main(names: list[str]) -> int:

@@ -1,6 +1,6 @@
 """Two checkpoints of one training run: paired differences against two separate intervals.
 
-`python -m benchmarks.paired`. The sampling error of a difference is held against
+The sampling error of a difference is held against
 sqrt(s_b^2 + s_h^2) of the two codes measured apart, and should be at least five times smaller.
 Without a goal a pair is shown for what it is.
 """
@@ -15,6 +15,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from benchmarks.figure import Figure, Goal
 from examples.train import (
     EPOCHS,
     LEARNING_RATE,
@@ -29,7 +30,7 @@ from latentgauge.measures.marginals import INFLATION
 from latentgauge.measures.paired import Paired, paired
 from latentgauge.measures.units import Mean
 
-GOAL = 5.0
+TIMES = 5.0
 # beta, the epochs of the two checkpoints, and whether they are held to the goal. The others show
 # where less cancels: early, at the largest learning rate, some rows' KL moves and others' does not;
 # and near log N the gap between the bounds varies from row to row by itself. (At beta = 10 this
@@ -41,28 +42,14 @@ ALIVE = 0.1
 Table = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True)
-class Result:
-    """An error in nats beside the one that it is held against; ratio = limit / figure."""
-
-    name: str
-    figure: float
-    limit: float
-    goal: float | None
-
-    @property
-    def ratio(self) -> float:
-        return self.limit / self.figure if self.figure else math.inf
-
-    def line(self) -> str:
-        word = "" if self.goal is None else ("met" if self.ratio >= self.goal else "MISSED")
-        figures = f"{self.figure:9.5f} {self.limit:9.5f} {self.ratio:7.1f} x  {word}"
-        return f"{self.name:60} {figures}".rstrip()
-
-
-def results() -> list[Result]:
-    """The figures of every pair of checkpoints."""
-    return [result for run, found in pairs() for result in errors(found, run)]
+def figures() -> Iterator[Figure]:
+    """The errors of every pair of checkpoints, and the whole interval for dI."""
+    for run, found in pairs():
+        yield from errors(found, run)
+        assert found.information is not None
+        interval, gap = found.information.interval, found.information.gap
+        width = interval.upper - interval.lower
+        yield Figure(f"{run}: the interval for dI", width, "nats", gap, "the gap between bounds")
 
 
 @dataclass(frozen=True)
@@ -71,7 +58,7 @@ class Run:
 
     beta: float
     epochs: tuple[int, int]
-    goal: float | None
+    goal: Goal | None
 
     def __str__(self) -> str:
         return f"beta {self.beta:g}, epochs {self.epochs[0]} and {self.epochs[1]}"
@@ -80,7 +67,7 @@ class Run:
 def pairs() -> Iterator[tuple[Run, Paired]]:
     for beta, epochs, held in RUNS:
         base, head = checkpoints(beta=beta, epochs=epochs)
-        yield Run(beta, epochs, GOAL if held else None), paired(base, head)
+        yield Run(beta, epochs, Goal(at_least=TIMES) if held else None), paired(base, head)
 
 
 def checkpoints(*, beta: float, epochs: Sequence[int], seed: int = 0) -> list[Table]:
@@ -105,7 +92,7 @@ def checkpoints(*, beta: float, epochs: Sequence[int], seed: int = 0) -> list[Ta
     return found
 
 
-def errors(found: Paired, run: Run) -> list[Result]:
+def errors(found: Paired, run: Run) -> list[Figure]:
     """Paired errors beside sqrt(s_b^2 + s_h^2), one line a quantity."""
     assert found.dataset is not None
     assert found.information is not None
@@ -125,7 +112,8 @@ def errors(found: Paired, run: Run) -> list[Result]:
         ),
     ]
     return [
-        Result(f"{run}: {name}", _error(mean), apart, run.goal) for name, mean, apart in compared
+        Figure(f"{run}: {name}, apart", apart, "nats", _error(mean), "the paired error", run.goal)
+        for name, mean, apart in compared
     ]
 
 
@@ -149,28 +137,3 @@ def _apart(b: Mean, h: Mean) -> float:
 def _error(mean: Mean) -> float:
     assert mean.standard_error is not None
     return mean.standard_error
-
-
-def whole(found: Paired) -> str:
-    """The whole interval for dI and what its width is made of."""
-    assert found.information is not None
-    i = found.information
-    base, head = found.base.information, found.head.information
-    return (
-        f"I in [{base.lower:.3f}, {base.upper:.3f}] and [{head.lower:.3f}, {head.upper:.3f}]; "
-        f"dI in [{i.interval.lower:.3f}, {i.interval.upper:.3f}]: gap {i.gap:.3f}, "
-        f"sampling {i.sampling:.4f}; lower bounds differ by {i.lower.value:.4f} +- "
-        f"{_error(i.lower):.4f}, upper bounds by {i.upper.value:.4f} +- {_error(i.upper):.4f}"
-    )
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    for run, found in pairs():
-        print(f"{run}: {whole(found)}")
-        for result in errors(found, run):
-            print("  " + result.line())
-
-
-if __name__ == "__main__":
-    main()

@@ -21,7 +21,7 @@ from latentgauge.comparison import (
     Side,
 )
 from latentgauge.errors import ShapeMismatch
-from latentgauge.estimators import estimate
+from latentgauge.estimates import estimated
 from latentgauge.measures.codes import Alone, Code
 from latentgauge.measures.differences import Difference
 from latentgauge.measures.intervals import SATURATION
@@ -77,7 +77,7 @@ def paired(
         confidence=options.confidence,
         base=_side(base, found.base, found.unmatched_base, digests[0], found, limit),
         head=_side(head, found.head, found.unmatched_head, digests[1], found, limit),
-        kl=estimate(found.kl, found.quantile),
+        kl=estimated(found.kl, found.quantile),
         mutual_information=_bounded(found.information, found.drawn_quantile),
         total_correlation=_bounded(found.correlation, found.drawn_quantile),
         dataset_information=_of_draws(found.dataset, found),
@@ -86,7 +86,7 @@ def paired(
                 base=x.pair.base,
                 head=x.pair.head,
                 correlation=x.pair.correlation,
-                kl=estimate(x.kl, found.quantile),
+                kl=estimated(x.kl, found.quantile),
                 mutual_information=_bounded(x.information, found.quantile),
             )
             for x in found.latents
@@ -129,13 +129,13 @@ def _side(
     return Side(
         digest=digest,
         d=posterior.d,
-        kl=estimate(code.kl, found.quantile, floor=0.0),
+        kl=estimated(code.kl, found.quantile, floor=0.0),
         mutual_information=Estimate(lower=code.information.lower, upper=code.information.upper),
         dataset_information=_of_draws(known, found, floor=0.0, ceiling=limit),
         unmatched=[
             LoneDimension(
                 index=x.index,
-                kl=estimate(x.kl, found.quantile, floor=0.0),
+                kl=estimated(x.kl, found.quantile, floor=0.0),
                 mutual_information=Estimate(
                     value=x.dataset.value,
                     standard_error=x.dataset.standard_error,
@@ -154,7 +154,7 @@ def _of_draws(
     """A figure of these rows, of which only the noise is random."""
     if mean is None:
         return Estimate()
-    return estimate(mean, found.noise_quantile, floor=floor, ceiling=ceiling)
+    return estimated(mean, found.noise_quantile, floor=floor, ceiling=ceiling)
 
 
 def _bounded(found: Difference | None, t: float) -> BoundedDifference:
@@ -165,8 +165,8 @@ def _bounded(found: Difference | None, t: float) -> BoundedDifference:
         upper=found.interval.upper,
         gap=found.gap,
         sampling=found.sampling,
-        lower_difference=estimate(found.lower, t),
-        upper_difference=estimate(found.upper, t),
+        lower_difference=estimated(found.lower, t),
+        upper_difference=estimated(found.upper, t),
     )
 
 
