@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -130,22 +130,24 @@ class Apart:
         of = self.row_ids.to(device), self.column_ids.to(device)
         return Apart(rows, columns, *of, self.mates)
 
-    def spans(self, width: int) -> list[tuple[int, int]]:
-        """Least and largest unit of each block of columns."""
-        parts = torch.split(self.columns, width)
-        return [(int(part.amin()), int(part.amax())) for part in parts]
+    def alone(self) -> bool:
+        """Whether every column is a unit of its own, numbered by its place."""
+        places = torch.arange(len(self.columns), device=self.columns.device)
+        return not self.mates and torch.equal(self.columns - self.columns[:1], places)
 
-    def span(self, rows: Tensor) -> tuple[int, int]:
-        """Least and largest unit of a block of rows that may leave pairs out."""
+    def leave_out(self, k: Tensor, rows: Tensor, columns: Columns, value: float) -> None:
+        """Sets the pairs [r, c] of some rows and a block of columns that do not count."""
         mine = self.rows[rows]
-        return (0, 2**62) if self.mates else (int(mine.amin()), int(mine.amax()))
-
-    def left_out(self, rows: Tensor, columns: slice) -> Tensor:
-        """[r, c] bool."""
-        apart = self.rows[rows, None] == self.columns[None, columns]
-        if not self.mates:
-            return apart
-        return ~apart | (self.row_ids[rows, None] == self.column_ids[None, columns])
+        if columns.alone:
+            at = mine - columns.low
+            hit = ((at >= 0) & (at < k.shape[1])).nonzero().flatten()
+            k[hit, at[hit]] = value
+            return
+        some = slice(columns.start, columns.start + k.shape[1])
+        apart = mine[:, None] == self.columns[None, some]
+        if self.mates:
+            apart = ~apart | (self.row_ids[rows, None] == self.column_ids[None, some])
+        k.masked_fill_(apart, value)
 
 
 @dataclass(frozen=True)
@@ -173,14 +175,23 @@ class Groups:
 class Columns:
     """A block of columns: right [k, c], and of the dimensions apart m and w [b, c].
 
-    `low` and `high` are the least and the largest unit in it.
+    `start` is its first column, `low` and `high` are the least and the largest unit in it;
+    `alone` says that its units are single columns, numbered in order.
     """
 
     right: Tensor
     m: Tensor
     w: Tensor
+    start: int
     low: int
     high: int
+    alone: bool
+
+    @classmethod
+    def of(cls, parts: Sequence[Tensor], start: int, units: Tensor | None, alone: bool) -> Columns:
+        low, high = (0, -1) if units is None else (int(units.amin()), int(units.amax()))
+        right, m, w = (x.contiguous() for x in parts)
+        return cls(right, m, w, start, low, high, alone)
 
 
 @dataclass(frozen=True)
@@ -212,68 +223,76 @@ class Products:
         device: torch.device,
     ) -> Products:
         """On a device; `columns` are right [k, c], m and w [b, c]."""
-        width = block_size(device)[1]
-        parts = (torch.split(x, width, dim=1) for x in columns)
-        spans = apart.spans(width) if apart else [(0, -1)] * math.ceil(columns[0].shape[1] / width)
-        blocks = [
-            Columns(*(x.to(device).contiguous() for x in part), *span)
-            for *part, span in zip(*parts, spans, strict=True)
-        ]
+        width, n = block_size(device)[1], columns[0].shape[1]
+        units = None if apart is None else apart.columns
+        alone = apart is not None and apart.alone()
+        blocks = []
+        for start in range(0, n, width):
+            some = slice(start, start + width)
+            parts = [x[:, some].to(device) for x in columns]
+            blocks.append(Columns.of(parts, start, None if units is None else units[some], alone))
         apart = None if apart is None else apart.to(device)
         own = groups.rows.to(device)
         return cls(left.to(device), z.to(device), blocks, own, groups.cuts(), apart)
 
     def sums(self, rows: Tensor, reference: Tensor) -> Tensor:
-        out = reference.new_zeros(len(rows), 2)
-        own = self.own[rows]
-        for log_k, columns, mask in self._blocks(rows, reference):
+        own, total, same = self.own[rows], torch.zeros_like(reference), torch.zeros_like(reference)
+        ones = reference.new_ones(self.blocks[0].right.shape[1])
+        for log_k, block, meets in self._blocks(rows, reference):
             k = log_k.clamp_(FLOOR, -FLOOR).exp_()
-            if mask is not None:
-                k.masked_fill_(mask, 0.0)
-            _add_by_class(out, k, own, columns, self.cuts)
-        return out
+            if meets and self.apart is not None:
+                self.apart.leave_out(k, rows, block, 0.0)
+            if len(self.cuts) == 1:
+                total.addmv_(k, ones[: k.shape[1]])
+                continue
+            for c, some in _classes_in(block.start, k.shape[1], self.cuts):
+                part = k[:, some].sum(dim=1)
+                total.add_(part)
+                same.add_(torch.where(own == c, part, 0.0))
+        return torch.stack([total, same if len(self.cuts) > 1 else total], dim=1)
 
     def peaks(self, rows: Tensor, reference: Tensor) -> Tensor:
         out = torch.full_like(reference, -math.inf)
-        for log_k, _, mask in self._blocks(rows, reference):
-            if mask is not None:
-                log_k.masked_fill_(mask, -math.inf)
+        for log_k, block, meets in self._blocks(rows, reference):
+            if meets and self.apart is not None:
+                self.apart.leave_out(log_k, rows, block, -math.inf)
             out = torch.maximum(out, log_k.amax(dim=1))
         return out
 
-    def _blocks(
-        self, rows: Tensor, reference: Tensor
-    ) -> Iterator[tuple[Tensor, slice, Tensor | None]]:
-        """log k less the reference [r, c], its columns, the pairs left out; one buffer for all."""
+    def _blocks(self, rows: Tensor, reference: Tensor) -> Iterator[tuple[Tensor, Columns, bool]]:
+        """log k less the reference [r, c] of each block; whether any pair of it is left out.
+
+        One buffer serves all.
+        """
         left, z = self.left[rows], self.z[rows]
         exact = left.dtype == torch.float64
         left[:, -1] = -reference if exact else 0.0
-        buffer = left.new_empty(len(rows) * self.blocks[0].right.shape[1])
-        low, high = (0, -1) if self.apart is None else self.apart.span(rows)
-        done = 0
+        whole = left.new_empty(len(rows), self.blocks[0].right.shape[1])
+        low, high = self._span(rows)
         for block in self.blocks:
-            columns = slice(done, done + block.right.shape[1])
-            log_k = buffer[: len(rows) * block.right.shape[1]].view(len(rows), -1)
+            log_k, c = whole, block.right.shape[1]
+            if c < whole.shape[1]:
+                log_k = whole.flatten()[: len(rows) * c].view(len(rows), c)
             torch.mm(left, block.right, out=log_k)
             if not exact:
                 log_k = log_k.double() - reference[:, None]
             for b in range(z.shape[1]):
                 t = (z[:, b, None] - block.m[None, b]).mul_(block.w[None, b])
                 log_k.sub_(t.square_(), alpha=0.5)
-            mask = None
-            if self.apart is not None and block.low <= high and block.high >= low:
-                mask = self.apart.left_out(rows, columns)
-            yield log_k, columns, mask
-            done = columns.stop
+            yield log_k, block, block.low <= high and block.high >= low
+
+    def _span(self, rows: Tensor) -> tuple[int, int]:
+        """Least and largest unit of a block of rows that may leave pairs out."""
+        if self.apart is None:
+            return 0, -1
+        mine = self.apart.rows[rows]
+        return (0, 2**62) if self.apart.mates else (int(mine.amin()), int(mine.amax()))
 
 
-def _add_by_class(out: Tensor, k: Tensor, own: Tensor, columns: slice, cuts: Sequence[int]) -> None:
-    if len(cuts) == 1:
-        out += k.sum(dim=1, keepdim=True)
-        return
-    for c, (low, high) in enumerate(pairwise([0, *cuts])):
-        first, last = max(low, columns.start), min(high, columns.stop)
-        if first < last:
-            part = k[:, first - columns.start : last - columns.start].sum(dim=1)
-            out[:, 0] += part
-            out[:, 1] += torch.where(own == c, part, 0.0)
+def _classes_in(start: int, width: int, cuts: Sequence[int]) -> Iterator[tuple[int, slice]]:
+    """Each class in a block of columns, and where it lies in the block."""
+    for c in range(bisect_right(cuts, start), len(cuts)):
+        first = max(cuts[c - 1] if c else 0, start)
+        if first >= start + width:
+            return
+        yield c, slice(first - start, min(cuts[c], start + width) - start)
