@@ -22,8 +22,9 @@ MOST_CELLS, ROWS_PER_CELL = 400, 10
 # Numbers that all cells' matrices may hold together.
 LARGEST = 2**23
 # Means that a cell's shape is taken from, and the bandwidth in their standard deviations.
-NEIGHBOURS = (40, 100)
-BANDWIDTH = 0.8
+CELL_SHAPES = ((40, 0.8), (100, 0.8), (200, 0.8), (100, 0.6))
+# Nats that expanding a kernel may cost; at most 8 roundings of what is added up.
+TOLERANCE, ROUNDOFF = 1e-6, 8.0 * 2.0**-53
 LLOYD_STEPS = 6
 # Distances that are held at a time.
 DISTANCES = 2**21
@@ -37,16 +38,17 @@ WIDEST = 512
 
 @dataclass(frozen=True)
 class Cells:
-    """k-means cells of n means: their `centres` [C, D], and the q means `near` [C, q] to each."""
+    """k-means cells: the q means `near` [C, q] to each centre, and the `members` of each."""
 
-    centres: Tensor
     near: Tensor
+    members: Sequence[Tensor]
 
     @classmethod
-    def of(cls, x: Tensor, start: Tensor, *, q: int) -> Cells:
+    def of(cls, x: Tensor, start: Tensor, *, members: Tensor, q: int) -> Cells:
         """Lloyd's algorithm on x [n, D] from the means numbered in `start` [C].
 
-        On some of the means; x may be float32: cells choose shapes, no number rests on them.
+        Any other means may be the `members` [m, D]. Centres are learnt from some of x, which
+        may be float32: cells choose shapes, no number rests on them.
         """
         some = x[:: max(len(x) // (TAUGHT * len(start)), 1)]
         centres = x[start]
@@ -56,13 +58,10 @@ class Cells:
             sums = torch.zeros_like(centres).index_add_(0, cell, some)
             # An empty cell stays where it is.
             centres = torch.where(n > 0, sums / n.clamp(min=1), centres)
-        return cls(centres, nearest(centres, x, q))
-
-    def members(self, x: Tensor) -> list[Tensor]:
-        """Which of any means x [m, D] each cell has."""
-        cell = _nearest(x, self.centres)
-        sizes = torch.bincount(cell, minlength=len(self.centres)).tolist()
-        return list(torch.split(cell.argsort(stable=True), sizes))
+        cell = _nearest(members, centres)
+        sizes = torch.bincount(cell, minlength=len(centres)).tolist()
+        held = torch.split(cell.argsort(stable=True), sizes)
+        return cls(nearest(centres, x, q), held)
 
 
 def nearest(a: Tensor, b: Tensor, k: int) -> Tensor:
@@ -87,11 +86,15 @@ Piece = tuple[int, Tensor]
 
 @dataclass(frozen=True)
 class Shapes:
-    """One kernel for each cell: mean [C, D], whitening [C, D, D], log normalisation [C]."""
+    """One kernel for each cell: mean [C, D], whitening [C, D, D], log normalisation [C].
+
+    h is the bandwidth in standard deviations of the means near the cell.
+    """
 
     mean: Tensor
     whiten: Tensor
     log_scale: Tensor
+    h: float
 
     @classmethod
     def of(cls, x: Tensor, noise: Tensor, *, h: float) -> Shapes:
@@ -108,19 +111,132 @@ class Shapes:
         eye = torch.eye(d, dtype=x.dtype).expand_as(factor)
         whiten = torch.linalg.solve_triangular(factor, eye, upper=False) / s[:, None]
         log_det = factor.diagonal(dim1=1, dim2=2).log().sum(dim=1) + s.log().sum(dim=1)
-        return cls(mean, whiten, -log_det - 0.5 * d * LOG_2PI)
+        return cls(mean, whiten, -log_det - 0.5 * d * LOG_2PI, h)
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """Kernels of c cells times w places, where (y - b_j)^2 / 2 may be multiplied out.
+
+    square [T + D + 1, c] takes the monomials of z to -|y|^2 / 2, y = W_k (z - m_k); linear
+    [D + 1, c w] takes (z, 1) to y . b_j + constant_j.
+    """
+
+    square: Tensor
+    linear: Tensor
+
+    def log_k(self, monomials: Tensor, reference: Tensor) -> Tensor:
+        """[r, c w], less the reference."""
+        r, c = len(monomials), self.square.shape[1]
+        square = torch.mm(monomials, self.square).sub_(reference[:, None])
+        z = monomials[:, -self.linear.shape[0] :]
+        out = torch.mm(z, self.linear)
+        out.view(r, c, -1).add_(square[:, :, None])
+        return out
+
+
+@dataclass(frozen=True)
+class Whitened:
+    """The same where multiplying out would round badly: y first, then its distance to b_j.
+
+    whiten [D + 1, c D] takes (z, 1) to all y; centres [c, D, w] are b_j.
+    """
+
+    whiten: Tensor
+    centres: Tensor
+    constant: Tensor
+
+    def log_k(self, monomials: Tensor, reference: Tensor) -> Tensor:
+        """[r, c w], less the reference."""
+        r, (c, d, _) = len(monomials), self.centres.shape
+        y = torch.mm(monomials[:, -d - 1 :], self.whiten).view(r, c, d).transpose(0, 1)
+        square = y.square().sum(dim=2).mul_(-0.5).sub_(reference)
+        out = torch.bmm(y, self.centres) + self.constant[:, None] + square[:, :, None]
+        return out.transpose(0, 1).reshape(r, -1)
+
+
+def monomials(z: Tensor) -> Tensor:
+    """[M, D (D + 1) / 2 + D + 1]: z_a z_b for a <= b, z_a, and 1."""
+    a, b = torch.triu_indices(z.shape[1], z.shape[1]).to(z.device)
+    return torch.cat([z[:, a] * z[:, b], z, torch.ones_like(z[:, :1])], dim=1)
 
 
 @dataclass(frozen=True)
 class CellBlock:
-    """Some cells: `whiten` [c, D + 1, D + 2] takes (z, 1) to (y, 1, 0), right [c, D + 2, w].
+    """Kernels of some cells; `whose` are the rows whose own means stand in it, sorted, at `at`."""
 
-    `own` is where the means of the draws' own rows stand in it: pairs (row, c, w), sorted by row.
+    kernels: Expanded | Whitened
+    whose: Tensor
+    at: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor,
+        shapes: Shapes,
+        cells: Tensor,
+        places: Tensor,
+        *,
+        rows: Tensor,
+        reach: Tensor,
+        device: torch.device,
+    ) -> CellBlock:
+        """Of the means x [n, D] at `places` [c, w] of the `cells` [c]; -1 is no mean.
+
+        `rows` [c, w] are whose draws the means are, or -1; reach [D] is the largest |z|.
+        """
+        mean, whiten = shapes.mean[cells], shapes.whiten[cells]
+        b = math.sqrt(1.0 - shapes.h**2) * ((x[places] - mean[:, None]) @ whiten.transpose(1, 2))
+        constant = shapes.log_scale[cells, None] - 0.5 * b.square().sum(dim=2)
+        constant.masked_fill_(places < 0, -math.inf)
+        offset = -(whiten @ mean[:, :, None])[:, :, 0]
+        square, linear = _multiplied_out(whiten, offset, b, constant)
+        largest = monomials(reach[None]).squeeze(0)
+        linear_size = largest[-len(linear) :] @ linear.nan_to_num(neginf=0.0).abs()
+        size = max(float((largest @ square.abs()).max()), float(linear_size.max()))
+        kernels: Expanded | Whitened = Expanded(square.to(device), linear.to(device))
+        if size * ROUNDOFF > TOLERANCE:
+            d = x.shape[1]
+            left = torch.cat([whiten.reshape(-1, d).T, offset.reshape(1, -1)]).to(device)
+            kernels = Whitened(left, b.transpose(1, 2).to(device), constant.to(device))
+        at = (rows.flatten() >= 0).nonzero().flatten()
+        at = at[rows.flatten()[at].argsort()]
+        return cls(kernels, rows.flatten()[at].to(device), at.to(device))
+
+    def log_k(self, z: Tensor, rows: Tensor, first: int | None, reference: Tensor) -> Tensor:
+        """log k less the reference of the monomials z of these rows in order, [r, c w].
+
+        Each draw's own mean is taken out. `first` is the first row of a whole range.
+        """
+        out = self.kernels.log_k(z, reference)
+        if first is None:
+            here = torch.searchsorted(rows, self.whose).clamp(max=len(rows) - 1)
+            mine = rows[here] == self.whose
+            flat = here[mine] * out.shape[1] + self.at[mine]
+        else:
+            ends = self.whose.new_tensor([first, first + len(rows)])
+            low, high = torch.searchsorted(self.whose, ends).tolist()
+            flat = (self.whose[low:high] - first) * out.shape[1] + self.at[low:high]
+        out.view(-1).index_fill_(0, flat, -math.inf)
+        return out
+
+
+def _multiplied_out(
+    whiten: Tensor, offset: Tensor, b: Tensor, constant: Tensor
+) -> tuple[Tensor, Tensor]:
+    """-|y|^2 / 2 as [T + D + 1, c] of monomials, y . b_j + constant_j as [D + 1, c w] of (z, 1).
+
+    y = W z + offset, W [c, D, D], offset [c, D], b [c, w, D].
     """
-
-    whiten: Tensor
-    right: Tensor
-    own: tuple[Tensor, Tensor, Tensor]
+    d = whiten.shape[1]
+    precision = whiten.transpose(1, 2) @ whiten
+    i, j = torch.triu_indices(d, d)
+    twice = torch.where(i == j, 0.5, 1.0).double()
+    first = (offset[:, None] @ whiten)[:, 0]
+    rest = 0.5 * offset.square().sum(dim=1, keepdim=True)
+    square = -torch.cat([precision[:, i, j] * twice, first, rest], dim=1).T.contiguous()
+    shift = (constant + (offset[:, None] * b).sum(dim=2)).reshape(1, -1)
+    return square, torch.cat([(b @ whiten).reshape(-1, d).T, shift])
 
 
 @dataclass(frozen=True)
@@ -128,8 +244,8 @@ class CellKernels:
     """sum_j N(z; a x_j + (1 - a) m_k, h^2 C_k + S_k) over the means x_j of all cells k.
 
     m_k, C_k and S_k are mean and covariance of the means near the cell's centre, and their mean
-    sigma^2; a = sqrt(1 - h^2) keeps the mixture's covariance. `z` [M, D + 1] ends in ones; a
-    draw's own row is left out of its sum.
+    sigma^2; a = sqrt(1 - h^2) keeps the mixture's covariance. At z [M, D]; a draw's own row is
+    left out of its sum.
     """
 
     z: Tensor
@@ -147,24 +263,19 @@ class CellKernels:
         device: torch.device,
     ) -> CellKernels:
         """At z [M, D] of the means x [n, D]; own [M] is where z's row is in x, or -1."""
-        row_of = own.new_full((len(x) + 1,), -1)
+        reach, row_of = z.abs().amax(dim=0), own.new_full((len(x) + 1,), -1)
         row_of[own] = torch.arange(len(own))
         row_of[-1] = -1
         pieces = [(k, part) for k, each in enumerate(members) for part in torch.split(each, WIDEST)]
         pieces = sorted((x for x in pieces if len(x[1])), key=lambda x: -len(x[1]))
         blocks = []
         for some in _blocks_of(pieces):
-            k = torch.tensor([cell for cell, _ in some])
+            cells = torch.tensor([cell for cell, _ in some])
             places = pad_sequence([part for _, part in some], True, padding_value=-1)
-            right = _right(x[places] - shapes.mean[k, None], shapes.whiten[k], shapes.log_scale[k])
-            right[:, -2].masked_fill_(places < 0, -math.inf)
+            of = x, shapes, cells, places
             rows = row_of[places]
-            at = (rows >= 0).nonzero()
-            at = at[rows[at[:, 0], at[:, 1]].argsort()]
-            whiten = _augmented(shapes.mean[k], shapes.whiten[k])
-            mine = rows[at[:, 0], at[:, 1]].to(device), at[:, 0].to(device), at[:, 1].to(device)
-            blocks.append(CellBlock(whiten.to(device), right.to(device), mine))
-        return cls(torch.cat([z, torch.ones_like(z[:, :1])], dim=1).to(device), blocks)
+            blocks.append(CellBlock.of(*of, rows=rows, reach=reach, device=device))
+        return cls(z.to(device), blocks)
 
     def stripes(self) -> Stripes:
         def made() -> Iterator[Stripe]:
@@ -175,27 +286,20 @@ class CellKernels:
     def sums(self, rows: Tensor, reference: Tensor) -> Tensor:
         out = torch.zeros_like(reference)
         for log_k in self._blocks(rows, reference):
-            out += log_k.clamp_(FLOOR, -FLOOR).exp_().sum(dim=(0, 2))
+            out += log_k.clamp_(FLOOR, -FLOOR).exp_().sum(dim=1)
         return out[:, None].expand(-1, 2)
 
     def peaks(self, rows: Tensor, reference: Tensor) -> Tensor:
         out = torch.full_like(reference, -math.inf)
         for log_k in self._blocks(rows, reference):
-            out = torch.maximum(out, log_k.amax(dim=(0, 2)))
+            out = torch.maximum(out, log_k.amax(dim=1))
         return out
 
     def _blocks(self, rows: Tensor, reference: Tensor) -> Iterator[Tensor]:
-        """log k less the reference, [c, r, w] of each block of cells; rows in order."""
-        z = self.z[rows]
+        z, first = monomials(self.z[rows]), int(rows[0])
+        whole = first + len(rows) == int(rows[-1]) + 1
         for block in self.blocks:
-            y = torch.matmul(z, block.whiten)
-            y[:, :, -1] = -0.5 * y[:, :, :-2].square().sum(dim=2) - reference
-            log_k = torch.bmm(y, block.right)
-            whose, cell, place = block.own
-            at = torch.searchsorted(rows, whose).clamp(max=len(rows) - 1)
-            mine = rows[at] == whose
-            log_k[cell[mine], at[mine], place[mine]] = -math.inf
-            yield log_k
+            yield block.log_k(z, rows, first if whole else None, reference)
 
 
 def _blocks_of(pieces: Sequence[Piece]) -> Iterator[Sequence[Piece]]:
@@ -205,20 +309,3 @@ def _blocks_of(pieces: Sequence[Piece]) -> Iterator[Sequence[Piece]]:
         some = max(BLOCK // (ROWS * len(pieces[first][1])), 1)
         yield pieces[first : first + some]
         first += some
-
-
-def _right(x: Tensor, whiten: Tensor, log_scale: Tensor) -> Tensor:
-    """[c, D + 2, w]: whitened and pulled centres, their constants, ones; x is about the mean."""
-    centres = math.sqrt(1.0 - BANDWIDTH**2) * (x @ whiten.transpose(1, 2))
-    constant = log_scale[:, None] - 0.5 * centres.square().sum(dim=2)
-    rest = torch.stack([constant, torch.ones_like(constant)], dim=2)
-    return torch.cat([centres, rest], dim=2).transpose(1, 2).contiguous()
-
-
-def _augmented(mean: Tensor, whiten: Tensor) -> Tensor:
-    c, d = mean.shape
-    out = mean.new_zeros(c, d + 1, d + 2)
-    out[:, :d, :d] = whiten.transpose(1, 2)
-    out[:, d, :d] = -(whiten @ mean[:, :, None])[:, :, 0]
-    out[:, d, d] = 1.0
-    return out

@@ -9,10 +9,11 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from latentgauge.measures.cells import (
-    BANDWIDTH,
     CellKernels,
     Cells,
+    Expanded,
     Shapes,
+    Whitened,
     cell_count,
     nearest,
 )
@@ -20,7 +21,7 @@ from latentgauge.measures.local_kernels import SHAPES, SUMMED, local_kernels
 from latentgauge.measures.pairs import log_sums
 from tests.truth import F64, generator, normal
 
-CPU = torch.device("cpu")
+CPU, BANDWIDTH = torch.device("cpu"), 0.8
 
 
 def _curve(n: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +32,9 @@ def _curve(n: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _cells(n: int, q: int) -> Cells:
     x, _ = _curve(n, seed=0)
-    return Cells.of(x, torch.randperm(n, generator=generator(1))[: cell_count(n, 2)], q=q)
+    return Cells.of(
+        x, torch.randperm(n, generator=generator(1))[: cell_count(n, 2)], members=x, q=q
+    )
 
 
 def _log_density(
@@ -40,7 +43,7 @@ def _log_density(
     (x, var), cells = _curve(n, seed=0), _cells(n, q)
     shapes = Shapes.of(x[cells.near], var[cells.near].mean(dim=1), h=BANDWIDTH)
     own = torch.full((len(z),), -1) if own is None else own
-    kernels = CellKernels.of(z, x, cells.members(x), shapes, own=own, device=CPU)
+    kernels = CellKernels.of(z, x, cells.members, shapes, own=own, device=CPU)
     return log_sums(kernels.stripes(), torch.zeros(len(z), dtype=F64))[:, 0] - math.log(n)
 
 
@@ -48,7 +51,7 @@ def _kernel_by_kernel(z: torch.Tensor, *, n: int, q: int) -> torch.Tensor:
     """[m, n]: log of each mean's kernel at z, by torch's own normal."""
     (x, var), cells = _curve(n, seed=0), _cells(n, q)
     out = torch.full((len(z), n), math.nan, dtype=F64)
-    for k, members in enumerate(cells.members(x)):
+    for k, members in enumerate(cells.members):
         around = x[cells.near[k]]
         mean, noise = around.mean(dim=0), var[cells.near[k]].mean(dim=0)
         covariance = BANDWIDTH**2 * torch.cov(around.T) + torch.diag(noise)
@@ -62,8 +65,8 @@ def test_a_mean_sits_in_one_cell_and_a_cell_knows_its_neighbours():
     x, _ = _curve(300, seed=0)
     cells = _cells(300, 40)
     assert cells.near.shape == (30, 40)
-    assert torch.cat(cells.members(x)).sort().values.tolist() == list(range(300))
-    assert sum(len(members) > 0 for members in cells.members(x)) > 15
+    assert torch.cat(cells.members).sort().values.tolist() == list(range(300))
+    assert sum(len(members) > 0 for members in cells.members) > 15
     brute = torch.cdist(x, x).topk(5, largest=False).indices
     assert torch.equal(nearest(x, x, 5).sort(dim=1).values, brute.sort(dim=1).values)
 
@@ -96,8 +99,8 @@ def test_the_mixture_of_cells_is_a_density(n):
 def test_a_cell_of_many_means_is_cut_into_pieces():
     x = torch.cat([normal(2000, 2, seed=4), 1e3 + normal(20, 2, seed=5)])
     var, z = torch.full_like(x, 0.1), normal(10, 2, seed=6)
-    cells = Cells.of(x, torch.tensor([0, 2000]), q=20)
-    members = cells.members(x)
+    cells = Cells.of(x, torch.tensor([0, 2000]), members=x, q=20)
+    members = cells.members
     assert [len(each) for each in members] == [2000, 20]
     shapes = Shapes.of(x[cells.near], var[cells.near].mean(dim=1), h=BANDWIDTH)
     nobody = torch.full((10,), -1)
@@ -156,3 +159,25 @@ def test_kernels_left_out_only_take_away():
     total = _local(grid, 400).exp().sum(dim=0) * (side[1] - side[0]).square() / 400
     assert bool((total <= 1.0 + 1e-4).all())
     assert bool((total > 0.7).all())
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 1e-7])
+def test_narrow_kernels_keep_their_digits_however_they_are_multiplied_out(sigma):
+    x = torch.rand(60, 2, dtype=F64, generator=generator(11))
+    var = torch.full_like(x, sigma**2)
+    cells = Cells.of(x, torch.arange(6), members=x, q=1)
+    shapes = Shapes.of(x[cells.near], var[cells.near].mean(dim=1), h=BANDWIDTH)
+    z = x[:20] * math.sqrt(1 - BANDWIDTH**2) + sigma * normal(20, 2, seed=12)
+    nobody = torch.full((20,), -1)
+    kernels = CellKernels.of(z, x, cells.members, shapes, own=nobody, device=CPU)
+    kinds = {type(block.kernels) for block in kernels.blocks}
+    assert kinds == {Expanded if sigma > 1e-5 else Whitened}
+    found = log_sums(kernels.stripes(), torch.zeros(20, dtype=F64))[:, 0]
+    each = torch.empty(20, 60, dtype=F64)
+    for k, members in enumerate(cells.members):
+        mean = x[cells.near[k, 0]]
+        centres = mean + math.sqrt(1 - BANDWIDTH**2) * (x[members] - mean)
+        t = (z[:, None] - centres) / sigma
+        each[:, members] = -0.5 * t.square().sum(dim=2) - 2 * math.log(sigma * 2.5066282746310002)
+    # Far kernels have log densities of up to 1e14 here: their last digits are what is left.
+    assert torch.allclose(found, torch.logsumexp(each, dim=1), rtol=1e-9, atol=1e-6)
