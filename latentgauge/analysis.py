@@ -47,6 +47,7 @@ from latentgauge.report import (
     LucasPoint,
     Probe,
     Report,
+    Rounding,
     VariableTypes,
     Warning,
 )
@@ -191,6 +192,7 @@ def _report(
         marginal_kl=_bounds(found.marginal_kl),
         dataset_information=_dataset_information(found),
         dataset_decomposition=_decomposition(found),
+        rounding=_rounding(found),
         active_dimensions=active,
         dimensions=dimensions,
         collapse=_collapse(posterior, found, dimensions, options.active_threshold, labels),
@@ -225,6 +227,10 @@ def _decomposition(found: Survey) -> DatasetDecomposition:
     )
 
 
+def _rounding(found: Survey) -> Rounding:
+    return Rounding(**{name: getattr(found.rounding, name) for name in Rounding.model_fields})
+
+
 def _dimensions(posterior: Posterior, found: Survey, threshold: float) -> list[Dimension]:
     mean, moved = posterior.mu.mean(dim=0), used.variance_of_mean(posterior.mu)
     width = posterior.logvar.exp().mean(dim=0)
@@ -253,6 +259,7 @@ def _dimensions(posterior: Posterior, found: Survey, threshold: float) -> list[D
                     lower=apart.interval.lower,
                     upper=apart.interval.upper,
                 ),
+                rounding=found.rounding.informations[j],
                 state=used.state(lower, interval.upper, apart.value, threshold=threshold),
             )
         )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from latentgauge.measures.dimensions import named
+from latentgauge.measures.rounding import Rounding
 from latentgauge.measures.slices import FEWEST_UNITS
 from latentgauge.measures.survey import Survey
 from latentgauge.measures.units import effective_units
@@ -16,7 +17,7 @@ FEW_ROWS = 100
 ROWS_PER_DIMENSION = 2
 # sigma below this share of a latent's spread of means: training's floor speaks, not the data.
 DETERMINISTIC = 1e-4
-# Nats that rounding may add before it is worth a word.
+# Nats that arithmetic may change a figure by before it is worth a word.
 ROUNDING = 1e-4
 
 
@@ -25,6 +26,7 @@ def cautions(posterior: Posterior, found: Survey) -> tuple[Warning, ...]:
     return (
         *_outputs(posterior),
         *_widths(posterior, found),
+        *_rounding(found),
         *_rows(posterior, found),
         *_conflicts(found),
     )
@@ -88,14 +90,43 @@ def _widths(posterior: Posterior, found: Survey) -> Iterator[Warning]:
             f"{named(narrow)}: the information there is set by the floor under sigma",
             where="dimensions",
         )
-    if found.rounding > ROUNDING:
-        rest = "" if found.joint_known else ": they are not given, those of single latents are"
+
+
+def _rounding(found: Survey) -> Iterator[Warning]:
+    joint = _rounded(found.rounding)
+    if joint:
+        rest = "" if found.joint_known else ": joint ones are not given, those of latents are"
         yield Warning(
             code="rounding",
-            message="float64 rounding may change joint figures by up to "
-            f"{found.rounding:.2g} nats{rest}",
-            where="mutual_information",
+            message=f"float64 rounding may change {', '.join(joint)}{rest}",
+            where="rounding",
         )
+    latents = {f"z{j}": x for j, x in enumerate(found.rounding.informations) if x > ROUNDING}
+    if latents:
+        yield Warning(
+            code="rounding",
+            message="numerical error may change the information of single latents by up to "
+            f"{max(latents.values()):.2g} nats: {named(list(latents))}",
+            where="dimensions",
+        )
+
+
+def _rounded(bounds: Rounding) -> list[str]:
+    """Figures of the whole code whose bound is too large; a sum over latents with its terms.
+
+    The bounds of many latents' grids, each small enough, would have every wide code warned of.
+    """
+    kl, joint = bounds.kl > ROUNDING, bounds.information > ROUNDING
+    latents = max(bounds.informations) > ROUNDING
+    each = (
+        ("KL", kl, bounds.kl),
+        ("the information", joint, bounds.information),
+        ("the total correlation", joint or latents, bounds.total_correlation),
+        ("the dimension-wise KL", kl or latents, bounds.dimensionwise_kl),
+        ("the marginal KL", bounds.marginal_kl > ROUNDING, bounds.marginal_kl),
+        ("I(Z;Y)", (bounds.labels or 0.0) > ROUNDING, bounds.labels),
+    )
+    return [f"{name} by up to {bound:.2g} nats" for name, large, bound in each if large]
 
 
 def _rows(posterior: Posterior, found: Survey) -> Iterator[Warning]:

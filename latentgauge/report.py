@@ -98,6 +98,17 @@ class DatasetDecomposition(_Part):
     marginal_kl: Nats
 
 
+class Rounding(_Part):
+    """Bounds on the numerical error of this data set's figures."""
+
+    kl: NatsNumber
+    information: NatsNumber
+    total_correlation: NatsNumber
+    dimensionwise_kl: NatsNumber
+    marginal_kl: NatsNumber
+    labels: NatsNumber | None = Field(description="Of I_N(Z;Y); null without labels.")
+
+
 class LucasPoint(_Part):
     epsilon: NatsNumber
     collapsed: int = Field(description="Dimensions with P(KL_j(x) < epsilon) >= 1 - delta.")
@@ -148,6 +159,7 @@ class Dimension(_Part):
         description="Value: the data set's KL_j - I_Nj, exact. Error and interval: of the "
         "population's."
     )
+    rounding: NatsNumber = Field(description="Bound on the numerical error of I_Nj.")
     state: State
 
 
@@ -329,6 +341,7 @@ class Report(_Part):
     marginal_kl: Nats = Field(description="Population KL(q(z) || p(z)).")
     dataset_information: Annotated[DatasetInformation, _NATS]
     dataset_decomposition: DatasetDecomposition
+    rounding: Rounding
     active_dimensions: ActiveDimensions
     dimensions: list[Dimension]
     collapse: Collapse

@@ -26,11 +26,11 @@ from latentgauge.measures.joint import (
     drawn_rows,
     joint_sums,
     own_control,
-    rounding_bound,
 )
 from latentgauge.measures.lanes import Lanes
 from latentgauge.measures.marginals import Marginal, marginal
 from latentgauge.measures.pairs import Tick
+from latentgauge.measures.rounding import placement_error
 from latentgauge.measures.survey import LARGEST_ROUNDING, own_stream
 from latentgauge.measures.units import Mean, fold_of_rows, interval_quantile, mean_over_units
 from latentgauge.measures.upper_bound import components
@@ -233,7 +233,7 @@ def alone(latent: Latent, index: int, shared: Shared) -> Alone:
 
 
 def code(table: Table, joint: Joint, latents: Sequence[Alone], sums: Sums, shared: Shared) -> Code:
-    rounding = rounding_bound(*table)
+    rounding = placement_error(*table)
     between = joint_interval(joint, t=shared.t_drawn) if rounding <= LARGEST_ROUNDING else UNKNOWN
     return Code(
         joint=joint,

@@ -147,21 +147,19 @@ class JointSums:
         return JointSums(others, torch.logaddexp(self.mates, shard.mates), self.own)
 
 
-def rounds_badly(table: Standardised, z: Tensor, *, roundoff: float = UNIT_ROUNDOFF) -> Tensor:
-    """[D] bool: 8 u (max|z| + max|mu|)^2 / sigma_min^2 above its share of the tolerance."""
+def square_errors(
+    table: Standardised, z: Tensor, *, roundoff: float = UNIT_ROUNDOFF
+) -> tuple[Tensor, float]:
+    """8 u (max|z| + max|mu|)^2 / sigma_min^2 of each latent [D], and the share it is allowed."""
     reach = z.abs().amax(dim=0) + table.mu.abs().amax(dim=0)
-    bound = 8.0 * roundoff * reach.square() * (-table.logvar.amin(dim=0)).exp()
-    return bound > TOLERANCE / z.shape[1]
+    errors = 8.0 * roundoff * reach.square() * (-table.logvar.amin(dim=0)).exp()
+    return errors, TOLERANCE / z.shape[1]
 
 
-def rounding_bound(mu: Tensor, logvar: Tensor) -> float:
-    """Bound in nats on what rounding of z - mu can do to I_N.
-
-    A row's own sigma is the scale on which its neighbours tell; its term of I_N lies in
-    [0, log N] but for noise, so a single distant row cannot spoil the mean of many.
-    """
-    reach = (mu - mu.median(dim=0).values).abs() * (-0.5 * logvar).exp()
-    return float((8.0 * UNIT_ROUNDOFF * reach.sum(dim=1)).clamp(max=math.log(len(mu))).mean())
+def rounds_badly(table: Standardised, z: Tensor, *, roundoff: float = UNIT_ROUNDOFF) -> Tensor:
+    """[D] bool: latents whose expanded square may err by more than its share."""
+    errors, allowed = square_errors(table, z, roundoff=roundoff)
+    return errors > allowed
 
 
 def joint_sums(

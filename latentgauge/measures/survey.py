@@ -30,7 +30,6 @@ from latentgauge.measures.joint import (
     Standardised,
     drawn_rows,
     joint_sums,
-    rounding_bound,
 )
 from latentgauge.measures.labels import (
     LabelBounds,
@@ -42,6 +41,7 @@ from latentgauge.measures.labels import (
 from latentgauge.measures.lanes import Lanes, lanes
 from latentgauge.measures.latents import Latent, Latents, all_latents
 from latentgauge.measures.pairs import Tick, part, silent
+from latentgauge.measures.rounding import Rounding
 from latentgauge.measures.slices import Coded, Slice, class_slices, sliced_classes
 from latentgauge.measures.units import (
     entropy_of_counts,
@@ -60,13 +60,13 @@ class Survey:
     """What the measures found, in nats. `kl` [N] is exact; `seconds` are by stage.
 
     `quantile` takes a standard error over all units to the end of an interval, `noise_quantile`
-    one over draws. `rounding` bounds what float64 does to the joint figures.
+    one over draws. `rounding` bounds what arithmetic does to each figure.
     """
 
     units: Tensor
     quantile: float
     noise_quantile: float
-    rounding: float
+    rounding: Rounding
     kl: Tensor
     latents: tuple[Latent, ...]
     joint: Joint
@@ -88,7 +88,7 @@ class Survey:
     @property
     def joint_known(self) -> bool:
         """Whether rounding leaves the joint figures a meaning."""
-        return self.rounding <= LARGEST_ROUNDING
+        return self.rounding.information <= LARGEST_ROUNDING
 
     @property
     def saturated(self) -> bool:
@@ -200,8 +200,15 @@ def _survey(
             tick=stage,
         )
 
-    rounding = rounding_bound(mu, logvar)
-    known = rounding <= LARGEST_ROUNDING
+    rounding = Rounding.of(
+        mu,
+        logvar,
+        table,
+        draws,
+        grids=[latent.numerical_error for latent in latents.each],
+        labelled=classes is not None,
+    )
+    known = rounding.information <= LARGEST_ROUNDING
     between = joint_interval(joint, t=t_drawn) if known else UNKNOWN
     information = within_latents(between, [latent.interval for latent in latents.each])
     apart = marginal_divergence(alone.kl, joint, rows=rows, units=units, folds=folds, t=t_drawn)

@@ -9,7 +9,7 @@ import torch
 from scipy import special
 
 from latentgauge.measures.intervals import Interval
-from latentgauge.measures.joint import Draws, Noise, Standardised, rounding_bound
+from latentgauge.measures.joint import Draws, Noise, Standardised
 from latentgauge.measures.survey import Survey, ceiling, own_stream, survey
 from tests.truth import (
     F64,
@@ -287,12 +287,6 @@ def test_the_ceiling_counts_copies_once():
     assert ceiling(torch.tensor([7, 7, 1, 2]), 4) == pytest.approx(1.5 * math.log(2), abs=1e-12)
     assert ceiling(torch.arange(4), 4) == pytest.approx(math.log(4), abs=1e-15)
     assert ceiling(None, 4) == math.log(4)
-
-
-def test_the_rounding_bound_grows_with_distance_in_sigmas():
-    mu = torch.tensor([[-1.0], [1.0]]).double()
-    assert rounding_bound(mu, torch.zeros(2, 1).double()) == pytest.approx(8 * 2.0**-53)
-    assert rounding_bound(mu, torch.full((2, 1), -60.0).double()) > 1e-4
 
 
 def test_the_number_of_threads_changes_no_bit():

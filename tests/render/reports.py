@@ -40,6 +40,7 @@ def dimension(index: int, *, state: str, name: str | None = None) -> dict[str, A
         "kl": measured(information + shift, 0.001),
         "mutual_information": bounds(max(information - width, 0.0), information + width),
         "dimensionwise_kl": bounds(shift, shift + width),
+        "rounding": 1e-5,
         "state": state,
     }
 
@@ -109,6 +110,14 @@ def report(
             "total_correlation": measured(information - information_n, 0.02),
             "dimensionwise_kl": measured(shift),
             "marginal_kl": measured(information - information_n + shift, 0.02),
+        },
+        "rounding": {
+            "kl": 1e-13,
+            "information": 1e-11,
+            "total_correlation": 1e-5 * d,
+            "dimensionwise_kl": 1e-5 * d,
+            "marginal_kl": 1e-11,
+            "labels": None,
         },
         "active_dimensions": {
             "count": count["active"],
