@@ -49,7 +49,7 @@ def _lower_bound(lower: Mean, found: Survey) -> Estimate:
         return Estimate()
     error = lower.standard_error
     return estimated(
-        Mean(lower.value, None if error is None else INFLATION * error), found.quantile
+        Mean(lower.value, None if error is None else INFLATION * error), found.drawn_quantile
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from latentgauge import __version__
+from latentgauge.cautions import ROUNDING
 from latentgauge.comparison import (
     UNKNOWN_DIFFERENCE,
     BoundedDifference,
@@ -203,14 +204,19 @@ def _whole_digest(
 def cautions(found: Paired, limit: float) -> Iterator[Warning]:
     """Warnings that the numbers call for; `limit` is the ceiling of I_N."""
     for name, code in (("base", found.base), ("head", found.head)):
-        if not code.joint_known:
+        if code.rounding > ROUNDING:
+            rest = "" if code.joint_known else ": they are not given"
             yield Warning(
                 code="rounding",
                 message=f"float64 rounding may change the {name}'s joint figures by up to "
-                f"{code.rounding:.2g} nats: they are not given",
+                f"{code.rounding:.2g} nats{rest}",
                 where=name,
             )
-        elif code.joint.dataset.value > limit - SATURATION and limit > SATURATION:
+        if (
+            code.joint_known
+            and code.joint.dataset.value > limit - SATURATION
+            and limit > SATURATION
+        ):
             yield Warning(
                 code="saturated",
                 message=f"I_N = {code.joint.dataset.value:.4g} of the {name} is at its ceiling "

@@ -107,11 +107,27 @@ class Shapes:
         t = (x - mean[:, None]) / s[:, None]
         covariance = h**2 / max(q - 1, 1) * (t.transpose(1, 2) @ t)
         covariance.diagonal(dim1=1, dim2=2).add_(1.0)
-        factor = torch.linalg.cholesky(covariance)
+        factor = _cholesky(covariance)
         eye = torch.eye(d, dtype=x.dtype).expand_as(factor)
         whiten = torch.linalg.solve_triangular(factor, eye, upper=False) / s[:, None]
         log_det = factor.diagonal(dim1=1, dim2=2).log().sum(dim=1) + s.log().sum(dim=1)
         return cls(mean, whiten, -log_det - 0.5 * d * LOG_2PI, h)
+
+
+def _cholesky(covariance: Tensor) -> Tensor:
+    """Factors [C, D, D]; where rounding swallowed the noise, of a covariance widened by it.
+
+    A wider kernel is a density too. Eigenvalues are at least 1, and may reach 2^53.
+    """
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if not bool(failed.any()):
+        return factor
+    rounding = covariance.shape[1] * 2.0**-50 * covariance.diagonal(dim1=1, dim2=2).sum(dim=1)
+    wider = covariance.clone()
+    wider.diagonal(dim1=1, dim2=2).add_((rounding * (failed != 0))[:, None])
+    factor = torch.linalg.cholesky(wider)
+    return factor
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,10 @@ def _kernel_mixtures(centres: Tensor, var: Tensor, z: Tensor, y: Tensor) -> Tens
     frequency = 2.0 * math.pi * torch.fft.rfftfreq(points, d=step, dtype=torch.float64)
     gauss = (-0.5 * var.clamp(min=step**2)[:, None] * frequency.square()).exp()
     mixed = torch.fft.irfft(torch.fft.rfft(counts.view(-1, points)) * gauss, points)
-    n = torch.bincount(y, minlength=len(var)).clamp(min=1).double()
-    q = (mixed.clamp(min=0.0) / (n[:, None] * step)).T.contiguous()
+    mixed = mixed.clamp(min=0.0)
+    # What is clamped away would leave more than the mass 1.
+    mass = mixed.sum(dim=1, keepdim=True).clamp(min=1.0) * step
+    q = (mixed / mass).T.contiguous()
     x = (z - low) / step
     i = x.floor().clamp(0.0, points - 2.0)
     inside, share = (x >= 0.0) & (x <= points - 1.0), (x - i)[:, None]

@@ -80,7 +80,7 @@ class _Pairs:
 
     def chunks(self, d: int) -> list[tuple[int, int]]:
         """Ranges of centres whose matrices fit a chunk."""
-        some = max(CHUNK // (d * d), 1)
+        some = max(CHUNK // (d * max(d, *(shape.k for shape in SHAPES))), 1)
         ends = range(0, len(self.centres), some)
         return [(first, min(first + some, len(self.centres))) for first in ends]
 

@@ -35,7 +35,9 @@ def _newton(p: Tensor, shares: Tensor, w: Tensor, barrier: float) -> Tensor:
     mix = w @ p.T
     ratio = shares / mix
     gradient = ratio @ p - 1.0 + barrier / w
-    curvature = ((ratio / mix)[:, None, :] * p.T) @ p + torch.diag_embed(barrier / w.square())
+    # A fold at a time: the largest table is [K, M].
+    curvature = torch.stack([(p.T * each) @ p for each in ratio / mix])
+    curvature += torch.diag_embed(barrier / w.square())
     step: Tensor = torch.linalg.solve(curvature, gradient)
     # At most nine tenths of the way to the nearest weight that would reach 0.
     longest = 0.9 / (-step / w).amax(dim=1, keepdim=True).clamp(min=0.9)

@@ -169,6 +169,8 @@ class SplineDensities:
     def at(self, z: Tensor, group: Tensor | None = None) -> Tensor:
         """Density of each z [M] in its group [M]; 0 where no component reaches."""
         group = torch.zeros(len(z), dtype=torch.int64) if group is None else group
+        if len(z) == 0:
+            return torch.zeros_like(z)
         return torch.cat([self._at(z[some], group[some]) for some in blocks(len(z), 8 * ROWS)])
 
     def _at(self, z: Tensor, group: Tensor) -> Tensor:

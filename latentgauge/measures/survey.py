@@ -59,12 +59,14 @@ LARGEST_ROUNDING = 1.0
 class Survey:
     """What the measures found, in nats. `kl` [N] is exact; `seconds` are by stage.
 
-    `quantile` takes a standard error over all units to the end of an interval, `noise_quantile`
-    one over draws. `rounding` bounds what arithmetic does to each figure.
+    `quantile` takes a standard error over all units to the end of an interval, `drawn_quantile`
+    one over the units that were drawn, `noise_quantile` one over draws. `rounding` bounds what
+    arithmetic does to each figure.
     """
 
     units: Tensor
     quantile: float
+    drawn_quantile: float
     noise_quantile: float
     rounding: Rounding
     kl: Tensor
@@ -218,6 +220,7 @@ def _survey(
     return Survey(
         units=units,
         quantile=t,
+        drawn_quantile=t_drawn,
         noise_quantile=interval_quantile(confidence, rows),
         rounding=rounding,
         kl=alone.kl,

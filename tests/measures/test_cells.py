@@ -9,6 +9,7 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from latentgauge.measures.cells import (
+    LARGEST,
     CellKernels,
     Cells,
     Expanded,
@@ -17,8 +18,9 @@ from latentgauge.measures.cells import (
     cell_count,
     nearest,
 )
-from latentgauge.measures.local_kernels import SHAPES, SUMMED, local_kernels
+from latentgauge.measures.local_kernels import SHAPES, SUMMED, _Pairs, local_kernels
 from latentgauge.measures.pairs import log_sums
+from latentgauge.measures.survey import survey
 from tests.truth import F64, generator, normal
 
 CPU, BANDWIDTH = torch.device("cpu"), 0.8
@@ -181,3 +183,21 @@ def test_narrow_kernels_keep_their_digits_however_they_are_multiplied_out(sigma)
         each[:, members] = -0.5 * t.square().sum(dim=2) - 2 * math.log(sigma * 2.5066282746310002)
     # Far kernels have log densities of up to 1e14 here: their last digits are what is left.
     assert torch.allclose(found, torch.logsumexp(each, dim=1), rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+@pytest.mark.parametrize("case", ["narrow", "one far row", "the farthest"])
+def test_a_shape_that_rounding_leaves_indefinite_is_widened(case, thorough):
+    mu, logvar = normal(300, 40, seed=13), torch.full((300, 40), -38.0, dtype=F64)
+    if case != "narrow":
+        mu, logvar = mu[:, :3].clone(), torch.full((300, 3), 2 * math.log(0.1), dtype=F64)
+        mu[7] = 2e8 if case == "one far row" else 1e60
+    found = survey(mu, logvar, thorough=thorough)
+    assert math.isfinite(found.joint.upper.value)
+    assert found.joint.upper.value >= found.joint.dataset.value
+
+
+def test_chunks_hold_the_neighbours_too():
+    pairs = _Pairs.of(torch.arange(20_000)[:, None], torch.full((20_000,), -1))
+    most = max(last - first for first, last in pairs.chunks(8))
+    assert most * 8 * 100 <= LARGEST

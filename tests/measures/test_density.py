@@ -164,3 +164,10 @@ def test_scaling_a_mixture_adds_the_log_of_the_scale(factor):
     other = mixture_density(factor * mu, factor**2 * var).bounded_entropy()
     assert other.value - one.value == pytest.approx(math.log(factor), abs=1e-8)
     assert other.error == pytest.approx(one.error, rel=1e-3)
+
+
+@pytest.mark.parametrize("narrowest", [1.0, 1e-9])
+def test_a_density_asked_for_nowhere_says_nothing(narrowest):
+    mu, sigma = normal(50, seed=90), torch.ones(50, dtype=F64)
+    sigma[0] = narrowest
+    assert mixture_density(mu, sigma.square()).at(torch.empty(0, dtype=F64)).shape == (0,)
