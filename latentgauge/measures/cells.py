@@ -30,8 +30,8 @@ LLOYD_STEPS = 6
 DISTANCES = 2**21
 # Means to a cell that the cells' places are learnt from.
 TAUGHT = 10
-# A block's numbers: what a core's own cache holds.
-BLOCK = 2**17
+# A block's numbers: larger than a core's cache, for each block also costs ten small steps.
+BLOCK = 2**19
 # Means of one cell that a block takes together.
 WIDEST = 512
 

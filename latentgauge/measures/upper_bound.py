@@ -24,8 +24,8 @@ from latentgauge.measures.pairs import Tick, log_sums, part, silent
 
 # Bandwidths of the kernel mixtures, in standard deviations of the means.
 BANDWIDTHS = (0.1, 0.2, 0.4, 0.7)
-# Draws that say which mixtures are worth a pass over all of them, where there are so many; and
-# the least weight on those, with which one is.
+# Draws of one fold that say which mixtures are worth a pass over all draws, where there are so
+# many; and the least weight on those, with which one is.
 TRIAL, FEWEST_FOR_TRIAL = 600, 6_000
 LEAST_WEIGHT = 0.003
 # log p(y|z) of what is told by nothing at all.
@@ -89,7 +89,7 @@ def components(
     told = None if classes is None else sums.others[:, 1] - sums.others[:, 0]
     chosen = tuple(range(len(BANDWIDTHS) + len(CELL_SHAPES)))
     if len(draws.rows) >= trial_from:
-        chosen = _chosen(parts, cells, log_r, told, folds[draws.rows], lanes=lanes)
+        chosen = _chosen(parts[0], cells[0], log_r, told, lanes=lanes)
     kernels, same = _mixtures(parts, cells, chosen, len(draws.rows), lanes=lanes, tick=tick)
     log_r = torch.cat([log_r, kernels], dim=1)
     if thorough:
@@ -146,43 +146,33 @@ def _mixtures(
 
 
 def _chosen(
-    parts: Sequence[HeldOut],
-    cells: Sequence[Cells],
-    log_r: Tensor,
-    told: Tensor | None,
-    folds: Tensor,
-    *,
-    lanes: Lanes,
+    fold: HeldOut, cells: Cells, log_r: Tensor, told: Tensor | None, *, lanes: Lanes
 ) -> tuple[int, ...]:
-    """The mixtures worth evaluating at every draw: those with a weight on some of the draws.
+    """The mixtures worth evaluating at every draw: those with a weight on some of one fold's.
 
     On real codes what is dropped at this weight would tighten the bound by less than .001 nats;
-    two thirds of the mixtures are. `told` [M] is log p(y|z) by the posteriors, where there are
-    labels: kernels that tell of them are kept too.
+    half of the mixtures are. `told` [M] is log p(y|z) by the posteriors, where there are labels:
+    kernels that tell of them are kept too.
     """
-    everything, m = range(len(BANDWIDTHS) + len(CELL_SHAPES)), len(log_r)
-    trial = torch.arange(0, m, max(m // TRIAL, 1))
-    position = torch.full((m,), -1)
+    everything = range(len(BANDWIDTHS) + len(CELL_SHAPES))
+    trial = fold.mine[:: max(len(fold.mine) // TRIAL, 1)]
+    position = torch.full((len(log_r),), -1)
     position[trial] = torch.arange(len(trial))
-    some = [fold.some(position) for fold in parts]
-    found, same = _mixtures(some, cells, everything, len(trial), lanes=lanes)
-    weights = _weights(torch.cat([log_r[trial], found], dim=1), folds[trial])
-    keep = (weights[:, log_r.shape[1] :] >= LEAST_WEIGHT).any(dim=0)
+    found, same = _mixtures([fold.some(position)], [cells], everything, len(trial), lanes=lanes)
+    weights = _weights(torch.cat([log_r[trial], found], dim=1))
+    keep = weights[log_r.shape[1] :] >= LEAST_WEIGHT
     if told is not None:
         of_labels = same - found[:, : len(BANDWIDTHS)]
         log_p = torch.cat([told[trial, None], of_labels], dim=1).nan_to_num(nan=-math.inf)
         # A draw that no kernel tells anything of has no weight to give.
         log_p = torch.cat([log_p, torch.full_like(log_p[:, :1], LEAST_TOLD)], dim=1)
-        weights = _weights(log_p, folds[trial])[:, 1:-1]
-        keep[: len(BANDWIDTHS)] |= (weights >= LEAST_WEIGHT).any(dim=0)
+        keep[: len(BANDWIDTHS)] |= _weights(log_p)[1:-1] >= LEAST_WEIGHT
     return tuple(keep.nonzero().flatten().tolist())
 
 
-def _weights(log_r: Tensor, folds: Tensor) -> Tensor:
-    """[F, K] mixture weights of each fold, learnt on the others."""
-    numbers = torch.unique(folds)
-    elsewhere = (numbers[:, None] != folds).double()
-    return mixture_weights(log_r, elsewhere / elsewhere.sum(dim=1, keepdim=True))
+def _weights(log_r: Tensor) -> Tensor:
+    """[K] mixture weights on these rows."""
+    return mixture_weights(log_r, log_r.new_full((1, len(log_r)), 1.0 / len(log_r))).squeeze(0)
 
 
 def _others(units: Tensor) -> Tensor:
