@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import sys
 
+from latentgauge.memory import give_large_blocks_back
 from latentgauge.threads import let_threads_sleep
 
 let_threads_sleep()
+give_large_blocks_back()
 
 from importlib import import_module
 

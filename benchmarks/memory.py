@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.figure import Figure, Goal
+from latentgauge.memory import give_large_blocks_back
 
 MB = 1e6
 # Rows, latents, draws, and the most in MB.
@@ -49,6 +50,7 @@ def resident(which: str) -> int:
 
 
 def measure(n: int, d: int, samples: int) -> None:
+    give_large_blocks_back()
     import torch
 
     from latentgauge.measures.survey import survey

@@ -10,6 +10,7 @@ from latentgauge.arguments import Inputs
 from latentgauge.comparison import Comparison
 from latentgauge.console import Reporter
 from latentgauge.errors import MissingExtra
+from latentgauge.memory import give_large_blocks_back
 from latentgauge.options import Options
 from latentgauge.report import Report
 from latentgauge.threads import let_threads_sleep
@@ -18,6 +19,7 @@ from latentgauge.threads import let_threads_sleep
 def measured(inputs: Inputs, options: Options, progress: Reporter) -> Report:
     """The report, made in this process. Only here and below torch is needed."""
     let_threads_sleep()
+    give_large_blocks_back()
     with _torch():
         from latentgauge.local import analyse_files, analyse_table
     if inputs.posterior is not None:
@@ -30,6 +32,7 @@ def measured(inputs: Inputs, options: Options, progress: Reporter) -> Report:
 def compared(base: Path, head: Path, options: Options, progress: Reporter) -> Comparison:
     """The comparison of two posterior tables, made in this process."""
     let_threads_sleep()
+    give_large_blocks_back()
     with _torch():
         from latentgauge.local import compare_tables
     return compare_tables(base, head, options=options, progress=progress)

@@ -17,6 +17,7 @@ from jobs.ledger import Ledger
 from jobs.queue import QUEUES, TASK, Queue, celery_app
 from jobs.settings import settings
 from jobs.tables import connect
+from latentgauge.memory import give_large_blocks_back
 from latentgauge.threads import let_threads_sleep
 from worker.recovery import Heartbeat, Lease, Recovery, in_background
 from worker.tasks import work
@@ -30,6 +31,7 @@ name = f"{socket.gethostname()}-{os.getpid()}"
 
 def report(job: Job) -> str:
     let_threads_sleep()
+    give_large_blocks_back()
     from worker.run import Run
 
     return Run(Blobs(config.artifacts), config, lease.tick).report(job).to_json()

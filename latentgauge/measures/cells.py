@@ -113,6 +113,12 @@ class Shapes:
         log_det = factor.diagonal(dim1=1, dim2=2).log().sum(dim=1) + s.log().sum(dim=1)
         return cls(mean, whiten, -log_det - 0.5 * d * LOG_2PI, h)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Shapes]) -> Shapes:
+        """Those of all cells, from those of some at a time."""
+        mean, whiten = torch.cat([x.mean for x in parts]), torch.cat([x.whiten for x in parts])
+        return cls(mean, whiten, torch.cat([x.log_scale for x in parts]), parts[0].h)
+
 
 def _cholesky(covariance: Tensor) -> Tensor:
     """Factors [C, D, D]; where rounding swallowed the noise, of a covariance widened by it.

@@ -28,6 +28,8 @@ from latentgauge.measures.pairs import (
 
 # Kernels of a shape of their own stand on at most so many means.
 MOST_CENTRES = 50_000
+# Cells whose means are held together while they are shaped.
+CELLS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -220,9 +222,10 @@ class HeldOut:
 
     def by_cells(self, cells: Cells, q: int, h: float) -> CellKernels:
         """The kernels of the few centres, shaped by q means near their cell's centre."""
-        near = self.shaping[cells.near[:, :q]]
-        shapes = Shapes.of(self.table.mu[near], self.table.logvar[near].exp().mean(dim=1), h=h)
-        of = self.z, self.table.mu[self.few.rows], cells.members, shapes
+        mu, logvar = self.table.mu, self.table.logvar
+        near = torch.split(self.shaping[cells.near[:, :q]], CELLS_AT_ONCE)
+        shapes = [Shapes.of(mu[some], logvar[some].exp().mean(dim=1), h=h) for some in near]
+        of = self.z, mu[self.few.rows], cells.members, Shapes.joined(shapes)
         return CellKernels.of(*of, own=self.few.own, device=self.device)
 
     def local(self) -> Tensor:

@@ -99,7 +99,10 @@ class Draws:
     def of(cls, table: Standardised, noise: Noise, *, rows: Tensor | None = None) -> Draws:
         """Of the given rows [M], or of all; `noise` is that of the whole table."""
         rows = torch.arange(len(table.mu)) if rows is None else rows
-        eps = torch.stack([noise.latent(j)[rows] for j in range(len(noise.seeds))], dim=1)
+        # In place: what was kept of each latent would pin its [N] numbers' memory.
+        eps = table.mu.new_empty(len(rows), len(noise.seeds))
+        for j in range(len(noise.seeds)):
+            eps[:, j] = noise.latent(j)[rows]
         return cls.at(table, eps, rows)
 
     @classmethod

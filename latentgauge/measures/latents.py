@@ -92,7 +92,7 @@ def all_latents(
     each, datasets, uppers = [], [], []
     zero = torch.zeros(len(mu), dtype=torch.float64)
     rows = Rows(zero, zero, zero)
-    for marginal_j, kl in lanes.each(found, range(mu.shape[1])):
+    for marginal_j, kl in lanes.each(found, range(mu.shape[1]), ahead=lanes.count):
         each.append(_latent(marginal_j, kl, units, t=t))
         rows = rows.plus(Rows(marginal_j.lower_rows, marginal_j.upper_rows, kl))
         datasets.append(marginal_j.dataset)
