@@ -25,6 +25,23 @@ let_threads_sleep()
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where tests/measures/test_device.py runs")
+    parser.addoption("--dtype", default="float64", help="float64 or float32: type of its products")
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("--device"))
+
+
+@pytest.fixture
+def dtype(request: pytest.FixtureRequest) -> object:
+    import torch
+
+    return getattr(torch, request.config.getoption("--dtype"))
+
+
 @dataclass
 class Running:
     """An embedded service in a process of its own, as `make serve` runs it."""
