@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 # Nearness of two latents' levels decides only between equal correlations.
@@ -61,46 +62,13 @@ def matched(
     """
     b, h = _Shape.of(*base), _Shape.of(*head)
     similarity = b.similarity(h)
-    wide = len(b) > len(h)
-    found = assignment(similarity.T if wide else similarity).tolist()
-    pairs = [(j, k) for k, j in enumerate(found)] if wide else list(enumerate(found))
+    found = linear_sum_assignment(similarity.numpy(), maximize=True)
+    pairs = [(int(j), int(k)) for j, k in zip(*found, strict=True)]
     pairs.sort(key=lambda pair: (-(b.level(pair[0]) + h.level(pair[1])), *pair))
     ends = [_pair(b, h, j, k) for j, k in pairs]
     signs_b = {pair.base: sign for pair, sign, _ in ends}
     signs_h = {pair.head: sign for pair, _, sign in ends}
     return Matching(tuple(pair for pair, _, _ in ends), _order(b, signs_b), _order(h, signs_h))
-
-
-def assignment(score: Tensor) -> Tensor:
-    """Column of each row [R] for the largest sum of score [R, C], R <= C, each column once.
-
-    Shortest augmenting paths (Jonker & Volgenant 1987, doi:10.1007/BF02278710; as in Crouse
-    2016, doi:10.1109/TAES.2016.140952).
-    """
-    cost = score.max() - score
-    rows, columns = cost.shape
-    u, v = cost.new_zeros(rows), cost.new_zeros(columns)
-    column_of, row_of = torch.full((rows,), -1), torch.full((columns,), -1)
-    for start in range(rows):
-        least, via = cost.new_full((columns,), math.inf), torch.full((columns,), -1)
-        done, row, column, reach = torch.zeros(columns, dtype=torch.bool), start, -1, 0.0
-        while row >= 0:
-            through = reach + cost[row] - u[row] - v
-            closer = ~done & (through < least)
-            least, via = torch.where(closer, through, least), torch.where(closer, row, via)
-            column = int(torch.where(done, math.inf, least).argmin())
-            reach, row = float(least[column]), int(row_of[column])
-            done[column] = True
-        taken = done & (row_of >= 0)
-        u[start] += reach
-        u[row_of[taken]] += reach - least[taken]
-        v[done] -= reach - least[done]
-        while column >= 0:
-            row = int(via[column])
-            row_of[column] = row
-            before = -1 if row == start else int(column_of[row])
-            column_of[row], column = column, before
-    return column_of
 
 
 @dataclass(frozen=True)
