@@ -20,7 +20,8 @@ _NAMED = 10  # rows that a message names before it counts the rest
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SEEDS = (np.uint64(0x243F6A8885A308D3), np.uint64(0x13198A2E03707344))
 _BLOCK = 1 << 24  # bytes of rows that are looked at together
-# At most so many posteriors, each so often in a table, are a constant or a discrete code.
+# At most so many posteriors, each so often in a table, or so often on average where there are no
+# others, are a constant or a discrete code.
 _FEW_VALUES, _MANY_OF_EACH = 50, 100
 
 
@@ -261,6 +262,8 @@ class Units:
         distinct = _distinct(copies)
         often = np.bincount(copies) >= _MANY_OF_EACH
         often &= often.sum() <= _FEW_VALUES
+        # Of few values altogether, the rare ones are a code's too.
+        often |= distinct <= _FEW_VALUES and len(mu) >= _MANY_OF_EACH * distinct
         alone = often[copies]
         units = group
         if not alone.all():
