@@ -174,7 +174,7 @@ class Whitened:
         y = torch.mm(monomials[:, -d - 1 :], self.whiten).view(r, c, d).transpose(0, 1)
         square = y.square().sum(dim=2).mul_(-0.5).sub_(reference)
         out = torch.bmm(y, self.centres) + self.constant[:, None] + square[:, :, None]
-        return out.transpose(0, 1).reshape(r, -1)
+        return out.transpose(0, 1).reshape(r, -1).contiguous()
 
 
 def monomials(z: Tensor) -> Tensor:

@@ -163,11 +163,12 @@ def test_kernels_left_out_only_take_away():
     assert bool((total > 0.7).all())
 
 
+@pytest.mark.parametrize("count", [1, 6])
 @pytest.mark.parametrize("sigma", [1e-3, 1e-7])
-def test_narrow_kernels_keep_their_digits_however_they_are_multiplied_out(sigma):
+def test_narrow_kernels_keep_their_digits_however_they_are_multiplied_out(sigma, count):
     x = torch.rand(60, 2, dtype=F64, generator=generator(11))
     var = torch.full_like(x, sigma**2)
-    cells = Cells.of(x, torch.arange(6), members=x, q=1)
+    cells = Cells.of(x, torch.arange(count), members=x, q=1)
     shapes = Shapes.of(x[cells.near], var[cells.near].mean(dim=1), h=BANDWIDTH)
     z = x[:20] * math.sqrt(1 - BANDWIDTH**2) + sigma * normal(20, 2, seed=12)
     nobody = torch.full((20,), -1)
