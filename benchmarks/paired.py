@@ -10,22 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
 from benchmarks.figure import Figure, Goal
-from examples.train import (
-    EPOCHS,
-    LEARNING_RATE,
-    Decoder,
-    Encoder,
-    batches,
-    drawn,
-    kl,
-    reconstruction,
-)
+from examples.train import EPOCHS, training
 from latentgauge.measures.marginals import INFLATION
 from latentgauge.measures.paired import Paired, paired
 from latentgauge.measures.units import Mean
@@ -72,20 +64,9 @@ def pairs() -> Iterator[tuple[Run, Paired]]:
 
 def checkpoints(*, beta: float, epochs: Sequence[int], seed: int = 0) -> list[Table]:
     """Posterior tables of the digits at these epochs of one run of the examples' training."""
-    torch.manual_seed(seed)
     x = torch.from_numpy((load_digits().images >= 8).astype("float32"))
-    encoder, decoder = Encoder(), Decoder()
-    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)
-    found = []
-    for epoch in range(1, max(epochs) + 1):
-        for batch in batches(x):
-            mu, logvar = encoder(batch)
-            rows = reconstruction(decoder(drawn(mu, logvar)), batch) + beta * kl(mu, logvar)
-            optimiser.zero_grad()
-            rows.mean().backward()
-            optimiser.step()
-        schedule.step()
+    run, found = training(x, beta=beta, epochs=EPOCHS, seed=seed), []
+    for epoch, (encoder, _) in enumerate(islice(run, max(epochs)), start=1):
         if epoch in epochs:
             with torch.no_grad():
                 found.append(tuple(table.double() for table in encoder(x)))

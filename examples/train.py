@@ -95,6 +95,14 @@ def batches(x: Tensor) -> Iterator[Tensor]:
 
 def trained(x: Tensor, *, beta: float, epochs: int, seed: int = 0) -> tuple[Encoder, Decoder]:
     """An encoder and its decoder, in evaluation mode."""
+    *_, (encoder, decoder) = training(x, beta=beta, epochs=epochs, seed=seed)
+    return encoder.eval(), decoder.eval()
+
+
+def training(
+    x: Tensor, *, beta: float, epochs: int, seed: int = 0
+) -> Iterator[tuple[Encoder, Decoder]]:
+    """The two networks after each epoch, the same objects every time."""
     torch.manual_seed(seed)
     encoder, decoder = Encoder(), Decoder()
     optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], LEARNING_RATE)
@@ -108,7 +116,7 @@ def trained(x: Tensor, *, beta: float, epochs: int, seed: int = 0) -> tuple[Enco
             rows.mean().backward()
             optimiser.step()
         schedule.step()
-    return encoder.eval(), decoder.eval()
+        yield encoder, decoder
 
 
 @torch.no_grad()

@@ -10,7 +10,10 @@ import ctypes
 M_MMAP_THRESHOLD, LARGE = -3, 6 * 2**20
 
 
-def give_large_blocks_back() -> bool:
-    """For a process that measures, once. False where the C library knows no such setting."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+def give_large_blocks_back(library: object = None) -> bool:
+    """For a process that measures, once. False where the C library knows no such setting.
+
+    `library` is the process's own by default.
+    """
+    mallopt = getattr(library or ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(M_MMAP_THRESHOLD, LARGE))

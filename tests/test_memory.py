@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from latentgauge.memory import give_large_blocks_back
+from latentgauge.memory import LARGE, M_MMAP_THRESHOLD, give_large_blocks_back
 
 PROBE = """
 import sys
@@ -40,4 +40,16 @@ def test_large_blocks_are_given_back():
 
 
 def test_a_c_library_without_the_setting_is_left_alone():
-    assert give_large_blocks_back() in (True, False)
+    assert give_large_blocks_back(object()) is False
+
+
+def test_the_setting_is_asked_for_by_number_and_size():
+    asked = []
+
+    class Library:
+        def mallopt(self, what: int, size: int) -> int:
+            asked.append((what, size))
+            return 1
+
+    assert give_large_blocks_back(Library()) is True
+    assert asked == [(M_MMAP_THRESHOLD, LARGE)]
